@@ -1,0 +1,1 @@
+//! A thin reference broker of the Kafka protocol, as a library and a process.

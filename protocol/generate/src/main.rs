@@ -1,0 +1,2 @@
+//! The generator of messages.
+fn main() {}

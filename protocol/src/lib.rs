@@ -1,0 +1,1 @@
+//! The Kafka protocol: messages of every version and record batches.

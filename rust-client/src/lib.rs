@@ -1,0 +1,1 @@
+//! A client for Apache Kafka and compatible brokers: producer, consumer, admin.

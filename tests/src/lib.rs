@@ -1,0 +1,1 @@
+//! Peers and judges: whatever proves Ottla against other programs.

@@ -1,1 +1,3 @@
 //! The Kafka protocol: messages of every version and record batches.
+
+pub mod records;

@@ -1,0 +1,606 @@
+//! Building: records in, one sealed batch out.
+//!
+//! Takes records one by one and writes each exactly once, straight into a buffer that the caller lends and gets back
+//! as the body of the batch. Gives a [`SealedBatch`]: a header of 61 bytes of its own and a body that nobody changes
+//! any more. Refuses what the format cannot say: a batch beyond 2^31 - 1 bytes, negative timestamps.
+//!
+//! The buffer holds records only; the header is made when the batch is sealed and stays beside the body. So a retry
+//! with another producer id rewrites 61 bytes while the body may be in a socket's queue, and the body is the whole
+//! buffer: no slice, no offset.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+
+use super::compression::{Compression, Compressor};
+use super::iter::Header;
+use super::{
+    BATCH_HEADER_LEN, BATCH_LENGTH_END, MAGIC, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
+    NO_SEQUENCE, NO_TIMESTAMP, RecordError, at, bit, crc32c_of_two, field, set_field,
+};
+
+/// The most that a record's lengths, deltas and counts can take, its headers' lengths not included: five varints of
+/// five bytes, one of ten, and the attributes.
+const MAX_RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+
+/// Length, attributes, both deltas and the lengths of key and value fit into this many bytes: 5+1+10+5+5+5 = 31.
+const PREFIX_LEN: usize = 32;
+
+/// Collects records of one batch.
+///
+/// The base timestamp is the first record's; later records may be older. Offsets begin at 0 and grow by one.
+#[derive(Debug)]
+pub struct RecordBatchBuilder {
+    /// The records written so far, uncompressed.
+    buffer: Vec<u8>,
+    /// Records written so far.
+    count: u32,
+    /// Offset delta of the next record; equal to `count` unless a caller left gaps.
+    next_offset_delta: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl RecordBatchBuilder {
+    /// Starts a batch in `buffer`, whose content is discarded and whose capacity is used.
+    pub fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        RecordBatchBuilder {
+            buffer,
+            count: 0,
+            next_offset_delta: 0,
+            base_timestamp: NO_TIMESTAMP,
+            max_timestamp: NO_TIMESTAMP,
+        }
+    }
+
+    /// Writes one record and returns its offset delta, which is also its place in the batch.
+    ///
+    /// Nothing is written when an error is returned.
+    ///
+    /// # Errors
+    /// [`RecordError::BatchTooLarge`] beyond 2^31 - 1 bytes, [`RecordError::NegativeTimestamp`].
+    #[inline]
+    pub fn append(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<u32, RecordError> {
+        let shape = self.shape(self.next_offset_delta, timestamp_ms, key, value, headers);
+        self.write(&shape, timestamp_ms, key, value, headers)
+    }
+
+    /// As [`append`](Self::append), unless the batch would then be larger than `limit` bytes: that gives `None`.
+    ///
+    /// An empty batch takes a record of any size, as otherwise that record could never leave.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    #[inline]
+    pub fn append_within(
+        &mut self,
+        limit: usize,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<Option<u32>, RecordError> {
+        let shape = self.shape(self.next_offset_delta, timestamp_ms, key, value, headers);
+        if self.count > 0 && self.size().saturating_add(shape.size) > limit {
+            return Ok(None);
+        }
+        self.write(&shape, timestamp_ms, key, value, headers).map(Some)
+    }
+
+    /// As [`append`](Self::append) at a given offset delta: compaction leaves gaps and keeps offsets.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`RecordError::OffsetDeltaOutOfRange`].
+    pub fn append_at(
+        &mut self,
+        offset_delta: u32,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<u32, RecordError> {
+        if offset_delta < self.next_offset_delta {
+            return Err(RecordError::OffsetDeltaOutOfRange {
+                offset_delta,
+                least: self.next_offset_delta,
+            });
+        }
+        let shape = self.shape(offset_delta, timestamp_ms, key, value, headers);
+        self.write(&shape, timestamp_ms, key, value, headers)
+    }
+
+    /// Bytes of the batch so far, header included, before compression.
+    #[inline]
+    pub fn size(&self) -> usize {
+        BATCH_HEADER_LEN + self.buffer.len()
+    }
+
+    /// Bytes that `append` would add now, exactly (saturated at `usize::MAX`).
+    pub fn record_size(
+        &self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> usize {
+        self.shape(self.next_offset_delta, timestamp_ms, key, value, headers)
+            .size
+    }
+
+    /// The most bytes that such a record can take in any batch. A batch of this record alone takes
+    /// [`BATCH_HEADER_LEN`] more.
+    pub fn size_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
+        let fixed = MAX_RECORD_OVERHEAD + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        headers_size(headers).saturating_add(fixed)
+    }
+
+    /// Records written so far.
+    #[inline]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether no record was written yet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The first record's timestamp in milliseconds, or [`NO_TIMESTAMP`].
+    pub fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// The latest timestamp in milliseconds, or [`NO_TIMESTAMP`].
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// The records written so far, uncompressed.
+    pub fn records(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Gives the buffer back, with whatever was written, without making a batch.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// Ends the batch. `level` as in [`Compressor::new`]; `None` is the codec's default.
+    ///
+    /// # Errors
+    /// As [`seal_using`](Self::seal_using).
+    pub fn seal(self, compression: Compression, level: Option<i32>) -> Result<SealedBatch, RecordError> {
+        self.seal_with(compression, level, Bytes::from)
+    }
+
+    /// As [`seal`](Self::seal); `wrap` turns the buffer into the body, so that a pool can get it back when the last
+    /// reference is gone (`Bytes::from_owner`).
+    ///
+    /// Each thread keeps one compression context for its next call with the same codec and level.
+    ///
+    /// # Errors
+    /// As [`seal_using`](Self::seal_using).
+    pub fn seal_with(
+        self,
+        compression: Compression,
+        level: Option<i32>,
+        wrap: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Result<SealedBatch, RecordError> {
+        thread_local! {
+            static COMPRESSOR: RefCell<Option<Compressor>> = const { RefCell::new(None) };
+        }
+        COMPRESSOR.with_borrow_mut(|slot| {
+            let kept = slot
+                .take()
+                .filter(|kept| kept.compression() == compression && kept.asked_level() == level);
+            let compressor = match kept {
+                Some(compressor) => slot.insert(compressor),
+                None => slot.insert(Compressor::new(compression, level)?),
+            };
+            self.seal_using(compressor, wrap)
+        })
+    }
+
+    /// As [`seal_with`](Self::seal_with) with a context that the caller keeps.
+    ///
+    /// The compressed bytes end in the same buffer, which grows only if the data does not compress.
+    ///
+    /// # Errors
+    /// [`RecordError::EmptyBatch`], [`RecordError::BatchTooLarge`] if incompressible data grew beyond the format's
+    /// limit, or what the codec reports.
+    pub fn seal_using(
+        mut self,
+        compressor: &mut Compressor,
+        wrap: impl FnOnce(Vec<u8>) -> Bytes,
+    ) -> Result<SealedBatch, RecordError> {
+        if self.count == 0 {
+            return Err(RecordError::EmptyBatch);
+        }
+        if compressor.compression() != Compression::None {
+            compressor.compress_in_place(&mut self.buffer)?;
+        }
+        let batch_length = self.size() - BATCH_LENGTH_END;
+        let batch_length = i32::try_from(batch_length).map_err(|_| RecordError::BatchTooLarge { size: self.size() })?;
+
+        let mut header = [0; BATCH_HEADER_LEN];
+        set_field(&mut header, at::BATCH_LENGTH, batch_length.to_be_bytes());
+        set_field(
+            &mut header,
+            at::PARTITION_LEADER_EPOCH,
+            NO_PARTITION_LEADER_EPOCH.to_be_bytes(),
+        );
+        set_field(&mut header, at::MAGIC, MAGIC.to_be_bytes());
+        set_field(
+            &mut header,
+            at::ATTRIBUTES,
+            i16::from(compressor.compression().code()).to_be_bytes(),
+        );
+        set_field(
+            &mut header,
+            at::LAST_OFFSET_DELTA,
+            (self.next_offset_delta - 1).to_be_bytes(),
+        );
+        set_field(&mut header, at::BASE_TIMESTAMP, self.base_timestamp.to_be_bytes());
+        set_field(&mut header, at::MAX_TIMESTAMP, self.max_timestamp.to_be_bytes());
+        set_field(&mut header, at::PRODUCER_ID, NO_PRODUCER_ID.to_be_bytes());
+        set_field(&mut header, at::PRODUCER_EPOCH, NO_PRODUCER_EPOCH.to_be_bytes());
+        set_field(&mut header, at::BASE_SEQUENCE, NO_SEQUENCE.to_be_bytes());
+        set_field(&mut header, at::RECORD_COUNT, self.count.to_be_bytes());
+        Ok(SealedBatch {
+            header,
+            body: wrap(self.buffer),
+            checksummed: false,
+        })
+    }
+
+    #[inline]
+    fn shape(
+        &self,
+        offset_delta: u32,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Shape {
+        // Both lie in -1..=i64::MAX once `write` has looked at them, so the difference cannot overflow there.
+        let timestamp_delta = if self.count == 0 {
+            0
+        } else {
+            timestamp_ms.wrapping_sub(self.base_timestamp)
+        };
+        let timestamp_delta = zigzag64(timestamp_delta);
+        let offset_delta_zigzag = zigzag32(offset_delta as i32);
+        let fixed = 1 + varint_len64(timestamp_delta) + varint_len32(offset_delta_zigzag);
+        let body = fixed + optional_size(key) + optional_size(value);
+        let body = if headers.is_empty() {
+            body + 1
+        } else {
+            body.saturating_add(headers_size(headers))
+        };
+        let size = body.saturating_add(length_len(body));
+        Shape {
+            timestamp_delta,
+            offset_delta,
+            offset_delta_zigzag,
+            body,
+            size,
+        }
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        shape: &Shape,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<u32, RecordError> {
+        let size = self.size().saturating_add(shape.size);
+        if size > i32::MAX as usize {
+            return Err(RecordError::BatchTooLarge { size });
+        }
+        if shape.offset_delta > i32::MAX as u32 {
+            return Err(RecordError::OffsetDeltaOutOfRange {
+                offset_delta: shape.offset_delta,
+                least: self.next_offset_delta,
+            });
+        }
+        if timestamp_ms < NO_TIMESTAMP {
+            return Err(RecordError::NegativeTimestamp {
+                timestamp: timestamp_ms,
+            });
+        }
+        if self.count == 0 {
+            self.base_timestamp = timestamp_ms;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        self.buffer.reserve(shape.size);
+
+        // From here every length is below 2^31, because the whole is.
+        let mut prefix = Prefix::new();
+        prefix.varint32(zigzag32(shape.body as i32));
+        prefix.byte(0);
+        prefix.varint64(shape.timestamp_delta);
+        prefix.varint32(shape.offset_delta_zigzag);
+        prefix.varint32(length_zigzag(key));
+        if let Some(key) = key {
+            prefix.flush(&mut self.buffer);
+            self.buffer.extend_from_slice(key);
+        }
+        prefix.varint32(length_zigzag(value));
+        prefix.flush(&mut self.buffer);
+        if let Some(value) = value {
+            self.buffer.extend_from_slice(value);
+        }
+        if headers.is_empty() {
+            self.buffer.push(0);
+        } else {
+            write_headers(&mut self.buffer, headers);
+        }
+
+        self.count += 1;
+        self.next_offset_delta = shape.offset_delta + 1;
+        Ok(shape.offset_delta)
+    }
+}
+
+/// What a record will take, worked out before the first byte is written: the length comes first on the wire.
+struct Shape {
+    timestamp_delta: u64,
+    offset_delta: u32,
+    offset_delta_zigzag: u32,
+    /// Bytes after the record's own length.
+    body: usize,
+    /// Bytes in all.
+    size: usize,
+}
+
+/// The small fields of a record, gathered so that they reach the buffer in one copy.
+struct Prefix {
+    bytes: [u8; PREFIX_LEN],
+    len: usize,
+}
+
+impl Prefix {
+    #[inline]
+    fn new() -> Self {
+        Prefix {
+            bytes: [0; PREFIX_LEN],
+            len: 0,
+        }
+    }
+
+    #[inline]
+    fn byte(&mut self, value: u8) {
+        // The mask tells the compiler what the sum beside PREFIX_LEN tells the reader.
+        self.bytes[self.len & (PREFIX_LEN - 1)] = value;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn varint32(&mut self, mut value: u32) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    #[inline]
+    fn varint64(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    #[inline]
+    fn flush(&mut self, buffer: &mut Vec<u8>) {
+        let end = buffer.len() + self.len;
+        if buffer.capacity() - buffer.len() >= PREFIX_LEN {
+            // A copy of fixed length is two vector moves; the surplus is cut off again.
+            buffer.extend_from_slice(&self.bytes);
+            buffer.truncate(end);
+        } else {
+            buffer.extend_from_slice(self.bytes.get(..self.len).unwrap_or(&self.bytes));
+        }
+        self.len = 0;
+    }
+}
+
+fn write_headers(buffer: &mut Vec<u8>, headers: &[Header<'_>]) {
+    let mut prefix = Prefix::new();
+    prefix.varint32(zigzag32(headers.len() as i32));
+    for header in headers {
+        prefix.varint32(length_zigzag(Some(header.key.as_bytes())));
+        prefix.flush(buffer);
+        buffer.extend_from_slice(header.key.as_bytes());
+        prefix.varint32(length_zigzag(header.value));
+        prefix.flush(buffer);
+        if let Some(value) = header.value {
+            buffer.extend_from_slice(value);
+        }
+    }
+}
+
+#[inline]
+fn zigzag32(value: i32) -> u32 {
+    ((value << 1) ^ (value >> 31)) as u32
+}
+
+#[inline]
+fn zigzag64(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Seven bits a byte: `bits * 9 + 64 >> 6` is `ceil(bits / 7)` for 1 to 64 bits, without a division.
+#[inline]
+fn varint_len32(zigzag: u32) -> usize {
+    let bits = 32 - (zigzag | 1).leading_zeros();
+    ((bits * 9 + 64) >> 6) as usize
+}
+
+#[inline]
+fn varint_len64(zigzag: u64) -> usize {
+    let bits = 64 - (zigzag | 1).leading_zeros();
+    ((bits * 9 + 64) >> 6) as usize
+}
+
+/// Bytes of the varint of a length. Lengths beyond 2^31 are refused by the caller's check of the sum.
+#[inline]
+fn length_len(length: usize) -> usize {
+    varint_len32((length as u32) << 1)
+}
+
+#[inline]
+fn length_zigzag(bytes: Option<&[u8]>) -> u32 {
+    bytes.map_or(zigzag32(-1), |bytes| (bytes.len() as u32) << 1)
+}
+
+#[inline]
+fn optional_size(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| length_len(bytes.len()).saturating_add(bytes.len()))
+}
+
+fn headers_size(headers: &[Header<'_>]) -> usize {
+    let mut size = length_len(headers.len());
+    for header in headers {
+        size = size.saturating_add(optional_size(Some(header.key.as_bytes())));
+        size = size.saturating_add(optional_size(header.value));
+    }
+    size
+}
+
+/// A finished batch: 61 bytes of header of its own, and records that are shared and never change.
+///
+/// Until it is stamped it belongs to no producer.
+#[derive(Debug, Clone)]
+pub struct SealedBatch {
+    header: [u8; BATCH_HEADER_LEN],
+    body: Bytes,
+    /// Whether the CRC field is that of the present header and body.
+    checksummed: bool,
+}
+
+impl SealedBatch {
+    /// Names the producer and computes the CRC. May be called again for a retry under another id, epoch or sequence:
+    /// only the header is rewritten.
+    pub fn stamp(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32, transactional: bool) {
+        let others = self.attributes() & !bit::TRANSACTIONAL;
+        let attributes = if transactional {
+            others | bit::TRANSACTIONAL
+        } else {
+            others
+        };
+        set_field(&mut self.header, at::ATTRIBUTES, attributes.to_be_bytes());
+        set_field(&mut self.header, at::PRODUCER_ID, producer_id.to_be_bytes());
+        set_field(&mut self.header, at::PRODUCER_EPOCH, producer_epoch.to_be_bytes());
+        set_field(&mut self.header, at::BASE_SEQUENCE, base_sequence.to_be_bytes());
+        self.header = self.header_with_crc();
+        self.checksummed = true;
+    }
+
+    /// Sets the first record's offset (0 until then). Outside the CRC's range.
+    pub fn set_base_offset(&mut self, base_offset: i64) {
+        set_field(&mut self.header, at::BASE_OFFSET, base_offset.to_be_bytes());
+    }
+
+    /// Sets the partition leader epoch (-1 until then). Outside the CRC's range.
+    pub fn set_partition_leader_epoch(&mut self, leader_epoch: i32) {
+        set_field(&mut self.header, at::PARTITION_LEADER_EPOCH, leader_epoch.to_be_bytes());
+    }
+
+    /// Sets the control bit.
+    pub(crate) fn mark_control(&mut self) {
+        let attributes = self.attributes() | bit::CONTROL;
+        set_field(&mut self.header, at::ATTRIBUTES, attributes.to_be_bytes());
+        self.checksummed = false;
+    }
+
+    /// Header and body, in wire order. The body is shared, not copied.
+    pub fn pieces(&self) -> [Bytes; 2] {
+        [Bytes::copy_from_slice(&self.header()), self.body.clone()]
+    }
+
+    /// The header with its CRC.
+    pub fn header(&self) -> [u8; BATCH_HEADER_LEN] {
+        if self.checksummed {
+            self.header
+        } else {
+            self.header_with_crc()
+        }
+    }
+
+    /// The records, compressed if the batch is.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The whole batch in one piece (copies).
+    pub fn to_vec(&self) -> Vec<u8> {
+        [&self.header()[..], &self.body].concat()
+    }
+
+    /// Bytes of the whole batch.
+    #[allow(clippy::len_without_is_empty)] // a sealed batch is never empty
+    pub fn len(&self) -> usize {
+        BATCH_HEADER_LEN + self.body.len()
+    }
+
+    /// Records in the batch.
+    pub fn record_count(&self) -> u32 {
+        u32::from_be_bytes(field(&self.header, at::RECORD_COUNT))
+    }
+
+    /// The first record's timestamp in milliseconds.
+    pub fn base_timestamp(&self) -> i64 {
+        i64::from_be_bytes(field(&self.header, at::BASE_TIMESTAMP))
+    }
+
+    /// The latest timestamp in milliseconds.
+    pub fn max_timestamp(&self) -> i64 {
+        i64::from_be_bytes(field(&self.header, at::MAX_TIMESTAMP))
+    }
+
+    /// The first record's offset: 0 unless set.
+    pub fn base_offset(&self) -> i64 {
+        i64::from_be_bytes(field(&self.header, at::BASE_OFFSET))
+    }
+
+    /// The sequence of the first record, or -1.
+    pub fn base_sequence(&self) -> i32 {
+        i32::from_be_bytes(field(&self.header, at::BASE_SEQUENCE))
+    }
+
+    /// The producer id, or -1.
+    pub fn producer_id(&self) -> i64 {
+        i64::from_be_bytes(field(&self.header, at::PRODUCER_ID))
+    }
+
+    /// The producer epoch, or -1.
+    pub fn producer_epoch(&self) -> i16 {
+        i16::from_be_bytes(field(&self.header, at::PRODUCER_EPOCH))
+    }
+
+    fn attributes(&self) -> i16 {
+        i16::from_be_bytes(field(&self.header, at::ATTRIBUTES))
+    }
+
+    fn header_with_crc(&self) -> [u8; BATCH_HEADER_LEN] {
+        let mut header = self.header;
+        let (_, covered) = header.split_at(at::ATTRIBUTES);
+        let crc = crc32c_of_two(covered, &self.body);
+        set_field(&mut header, at::CRC, crc.to_be_bytes());
+        header
+    }
+}

@@ -1,0 +1,146 @@
+//! LZ4 frames: what Kafka's clients write is read by our own few lines, every other legal frame by the library.
+//!
+//! The library's frame reader and writer allocate their blocks anew for each frame. All clients use the same
+//! seven bytes of frame header, so one comparison decides for the short way, which allocates nothing.
+
+use std::io::BufRead;
+
+use lz4_flex::block::{self, CompressTable, DecompressError};
+use lz4_flex::frame::FrameDecoder;
+
+use super::{Compression, RecordError};
+
+/// Magic, version 1 with independent blocks and no checksums, blocks up to 64 KiB, and the checksum of these two.
+const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+const BLOCK_LEN: usize = 64 << 10;
+/// In a block's length: the block is stored as it is.
+const STORED: u32 = 1 << 31;
+const END: [u8; 4] = [0; 4];
+/// One byte of a match length can add 255 bytes of output.
+const MAX_RATIO: usize = 255;
+
+const CORRUPT: RecordError = RecordError::CorruptCompression {
+    compression: Compression::Lz4,
+};
+const FAILED: RecordError = RecordError::CompressionFailed {
+    compression: Compression::Lz4,
+};
+
+pub struct Encoder {
+    /// For blocks below 65,535 bytes: half the memory and faster.
+    small: CompressTable,
+    large: CompressTable,
+}
+
+impl Encoder {
+    pub fn new() -> Self {
+        Encoder {
+            small: CompressTable::small(),
+            large: CompressTable::large(),
+        }
+    }
+
+    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), RecordError> {
+        output.extend_from_slice(&HEADER);
+        for plain in input.chunks(BLOCK_LEN) {
+            let length_at = output.len();
+            let block_at = length_at + 4;
+            output.resize(block_at + block::get_maximum_output_size(plain.len()), 0);
+            let room = output.get_mut(block_at..).unwrap_or_default();
+            let table = if plain.len() < usize::from(u16::MAX) {
+                &mut self.small
+            } else {
+                &mut self.large
+            };
+            let packed = block::compress_into_with_table(plain, room, table).map_err(|_| FAILED)?;
+            let length = if packed < plain.len() {
+                output.truncate(block_at + packed);
+                packed as u32
+            } else {
+                output.truncate(block_at);
+                output.extend_from_slice(plain);
+                plain.len() as u32 | STORED
+            };
+            if let Some(field) = output.get_mut(length_at..block_at) {
+                field.copy_from_slice(&length.to_le_bytes());
+            }
+        }
+        output.extend_from_slice(&END);
+        Ok(())
+    }
+}
+
+/// Decodes one frame or several in a row.
+pub fn decode(input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
+    let limit = output.len().saturating_add(max_bytes);
+    let mut rest = input;
+    loop {
+        let Some(blocks) = rest.strip_prefix(&HEADER) else {
+            return decode_any(rest, limit, max_bytes, output);
+        };
+        rest = decode_blocks(blocks, limit, max_bytes, output)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Decodes the blocks of a frame that begins with [`HEADER`] and returns what follows it.
+fn decode_blocks<'a>(
+    blocks: &'a [u8],
+    limit: usize,
+    max_bytes: usize,
+    output: &mut Vec<u8>,
+) -> Result<&'a [u8], RecordError> {
+    let mut rest = blocks;
+    loop {
+        let (length, after) = rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
+        if *length == END {
+            return Ok(after);
+        }
+        let length = u32::from_le_bytes(*length);
+        let packed_len = (length & !STORED) as usize;
+        if packed_len > BLOCK_LEN {
+            return Err(CORRUPT);
+        }
+        let (packed, after) = after.split_at_checked(packed_len).ok_or(CORRUPT)?;
+        rest = after;
+        let at = output.len();
+        let left = limit - at;
+        if length & STORED != 0 {
+            if packed_len > left {
+                return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
+            }
+            output.extend_from_slice(packed);
+            continue;
+        }
+        let possible = packed_len.saturating_mul(MAX_RATIO).min(BLOCK_LEN);
+        let room = possible.min(left);
+        output.resize(at + room, 0);
+        let written = match block::decompress_into(packed, output.get_mut(at..).unwrap_or_default()) {
+            Ok(written) => written,
+            Err(DecompressError::OutputTooSmall { .. }) if room < possible => {
+                return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
+            }
+            Err(_) => return Err(CORRUPT),
+        };
+        output.truncate(at + written);
+    }
+}
+
+/// Decodes frames with linked blocks, checksums, sizes or larger blocks.
+fn decode_any(input: &[u8], limit: usize, max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
+    let mut decoder = FrameDecoder::new(input);
+    loop {
+        let block = decoder.fill_buf().map_err(|_| CORRUPT)?;
+        if block.is_empty() {
+            return Ok(());
+        }
+        if block.len() > limit - output.len() {
+            return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
+        }
+        output.extend_from_slice(block);
+        let length = block.len();
+        decoder.consume(length);
+    }
+}

@@ -1,5 +1,7 @@
 //! Record batches: what is written is what is read, for every codec and every shape of record.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+
 use ottla_protocol::records::{Compression, Decompressor, Header, RecordBatch, RecordBatchBuilder, RecordBatches};
 
 const NO_LIMIT: usize = usize::MAX;

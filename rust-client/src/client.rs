@@ -1,0 +1,286 @@
+//! What producer, consumer and admin client share: the cluster, the clocks, the way to send a request.
+//!
+//! In: a checked configuration. Out: answers. It owns the metadata task and ends it when the last handle is gone.
+//! It sends each request once: who sends decides whether and when to try again.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ottla_client_state::Time;
+use ottla_client_state::metadata::{ClusterSnapshot, Leader, Node};
+use ottla_protocol::{ErrorCode, Message};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::ClientConfig;
+use crate::error::{Error, ErrorKind, Persisted, Result, nearest};
+use crate::net::Lane;
+use crate::net::broker::Broker;
+use crate::net::cluster::Cluster;
+use crate::net::connection::Connection;
+use crate::net::request::{ClientRequest, ResponseFrame};
+
+/// The handle on the cluster that the parts of one client share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    config: Arc<ClientConfig>,
+    cluster: Arc<Cluster>,
+    started: Instant,
+    /// Set when the client closes; the metadata task ends with it.
+    closed: watch::Sender<bool>,
+}
+
+impl Client {
+    /// Learns the cluster from the bootstrap servers and keeps its picture fresh from then on.
+    ///
+    /// # Errors
+    /// No bootstrap server answered; each was tried once. Retriable: a broker may be starting.
+    pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
+        let config = Arc::new(config);
+        let started = Instant::now();
+        let cluster = Arc::new(Cluster::new(config.clone(), started));
+        cluster.bootstrap().await?;
+        let (closed, until) = watch::channel(false);
+        tokio::spawn(cluster.clone().run(until));
+        Ok(Arc::new(Client { config, cluster, started, closed }))
+    }
+
+    /// The configuration that all clients have.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
+    /// Milliseconds since this client started; what state machines are given.
+    pub fn now(&self) -> Time {
+        Time(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// The moment that `time` stands for, to sleep until it.
+    pub fn instant(&self, time: Time) -> Instant {
+        // A century is as good as never, and an `Instant` can still hold it.
+        const CENTURY_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+        self.started + Duration::from_millis(time.0.min(CENTURY_MS))
+    }
+
+    /// The wall clock, in milliseconds since 1970. Cheap, and up to some 4 ms behind.
+    pub fn wall_ms(&self) -> i64 {
+        coarse_wall_ms()
+    }
+
+    /// The wall clock, in milliseconds since 1970, exactly.
+    pub fn exact_wall_ms(&self) -> i64 {
+        exact_wall_ms()
+    }
+
+    /// The picture of the cluster as of the last metadata answer.
+    pub fn metadata(&self) -> Arc<ClusterSnapshot> {
+        self.cluster.snapshot()
+    }
+
+    /// Tells of every new picture of the cluster.
+    pub fn metadata_changed(&self) -> watch::Receiver<u64> {
+        self.cluster.changed()
+    }
+
+    /// Asks for metadata soon, because what is known has turned out to be wrong.
+    pub fn request_refresh(&self) {
+        self.cluster.request_refresh();
+    }
+
+    /// Says that `topic` is in use, so that its metadata is kept. Asks for it if it is new.
+    pub fn touch_topic(&self, topic: &str) {
+        if self.cluster.add_interest(topic) {
+            self.cluster.request_refresh();
+        }
+    }
+
+    /// Keeps metadata of exactly these topics.
+    pub fn set_topics<'t>(&self, topics: impl IntoIterator<Item = &'t str>) {
+        self.cluster.set_interest(topics);
+    }
+
+    /// Takes in a newer leader that an answer named (KIP-951).
+    pub fn update_leader(&self, topic: &str, partition: i32, leader: Leader, node: Option<Node>, told_by: &Arc<str>) -> bool {
+        self.cluster.update_leader(topic, partition, leader, node, told_by)
+    }
+
+    /// Why the last question for metadata failed; `None` after an answer.
+    pub fn metadata_error(&self) -> Option<Error> {
+        self.cluster.last_error()
+    }
+
+    /// All topics of the cluster, asked now.
+    ///
+    /// # Errors
+    /// The broker that was asked did not answer.
+    pub async fn all_topics(&self) -> Result<Arc<ClusterSnapshot>> {
+        self.cluster.all_topics().await
+    }
+
+    /// A picture of the cluster with `topic` in it. Waits for it until `deadline`. Cancel-safe.
+    ///
+    /// # Errors
+    /// At once when the topic cannot be had (invalid name, not authorized), at `deadline` when it does not exist or no
+    /// broker answered. The text names the existing topic with the nearest name.
+    pub async fn topic_metadata(&self, topic: &str, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
+        let mut changed = self.cluster.changed();
+        let fresh = self.cluster.add_interest(topic);
+        let mut asked = false;
+        loop {
+            changed.mark_unchanged();
+            let snapshot = self.cluster.snapshot();
+            if snapshot.topic(topic).is_some_and(|topic| !topic.partitions.is_empty()) {
+                return Ok(snapshot);
+            }
+            if let Some(code @ (ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed)) =
+                snapshot.topic_error(topic)
+                && (asked || !fresh)
+            {
+                return Err(Error::from_code(code.code(), format_args!("topic {topic:?}")));
+            }
+            if !asked {
+                self.cluster.request_refresh();
+                asked = true;
+            }
+            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(self.explain_missing(topic).await);
+            }
+        }
+    }
+
+    /// Why a topic is not known although it was asked for.
+    pub async fn explain_missing(&self, topic: &str) -> Error {
+        if let Some(error) = self.cluster.last_error() {
+            return Error::timeout(format_args!("the metadata of topic {topic:?} could not be fetched in time"), Some(&error));
+        }
+        match self.cluster.snapshot().topic_error(topic) {
+            Some(ErrorCode::UnknownTopicOrPartition) | None => {}
+            Some(code) => return Error::from_code(code.code(), format_args!("topic {topic:?}")),
+        }
+        let known = tokio::time::timeout(Duration::from_secs(1), self.all_topics()).await;
+        let names = known.ok().and_then(Result::ok).unwrap_or_default();
+        let near = nearest(topic, names.topics().map(|topic| &*topic.name)).filter(|near| *near != topic);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        Error::new(ErrorKind::UnknownTopic, format!("topic {topic:?} does not exist{hint}"))
+            .with_code(ErrorCode::UnknownTopicOrPartition)
+            .with_retriable(true)
+    }
+
+    /// A living connection to a broker. Requests sent on it are written in the order of the calls.
+    ///
+    /// # Errors
+    /// The broker is not known, or one attempt to connect has failed.
+    pub async fn connection(&self, node_id: i32, lane: Lane) -> Result<Arc<Connection>> {
+        self.cluster.broker(node_id)?.connection(lane).await
+    }
+
+    /// Sends a request to a broker and waits for its answer, in the newest version that both know, at most `cap`.
+    /// Cancel-safe: dropping it gives the answer up, never a half-written request.
+    ///
+    /// # Errors
+    /// No connection, no answer in `request.timeout.ms`, no common version.
+    pub async fn request<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        node_id: i32,
+        lane: Lane,
+        cap: i16,
+        body: &M,
+    ) -> Result<ResponseFrame<M>> {
+        let broker = self.cluster.broker(node_id)?;
+        self.ask(&broker, lane, cap, body).await
+    }
+
+    /// As [`Client::request`], to any broker.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn request_any<'m, M: Message<'m> + ClientRequest>(&self, cap: i16, body: &M) -> Result<ResponseFrame<M>> {
+        self.ask(&self.cluster.any_broker(), Lane::Other, cap, body).await
+    }
+
+    /// As [`Client::request`], to the broker that answers for the controller.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn request_controller<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        cap: i16,
+        body: &M,
+    ) -> Result<ResponseFrame<M>> {
+        let controller = self.cluster.snapshot().controller;
+        let broker = match controller.map(|id| self.cluster.broker(id)) {
+            Some(Ok(broker)) => broker,
+            _ => self.cluster.any_broker(),
+        };
+        self.ask(&broker, Lane::Other, cap, body).await
+    }
+
+    async fn ask<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        broker: &Broker,
+        lane: Lane,
+        cap: i16,
+        body: &M,
+    ) -> Result<ResponseFrame<M>> {
+        let connection = broker.connection(lane).await?;
+        let first = self.ask_on(&connection, cap, body).await;
+        match first {
+            // The connection may have been idle and closed in the same moment; the request has not left.
+            Err(error) if error.kind() == ErrorKind::Disconnected && error.persisted() == Persisted::No => {
+                let connection = broker.connection(lane).await?;
+                self.ask_on(&connection, cap, body).await
+            }
+            other => other,
+        }
+    }
+
+    async fn ask_on<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        connection: &Connection,
+        cap: i16,
+        body: &M,
+    ) -> Result<ResponseFrame<M>> {
+        let version = connection.version_of::<M>(cap)?;
+        connection.send(version, body, self.config.request_timeout)?.await
+    }
+
+    /// Ends the metadata task and lets the connections go.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn exact_wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reading the exact clock costs about 20 ns, a fifth of what a small record may cost altogether; the kernel's coarse
+/// clock costs a quarter of that.
+#[cfg(target_os = "linux")]
+fn coarse_wall_ms() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse_wall_ms() -> i64 {
+    exact_wall_ms()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_is_close_to_the_exact_one() {
+        let (coarse, exact) = (coarse_wall_ms(), exact_wall_ms());
+        assert!((coarse - exact).abs() < 1000, "coarse {coarse}, exact {exact}");
+    }
+}

@@ -1,0 +1,343 @@
+//! The table of keys: name, whom it concerns, what it may be, its default, what it does.
+//!
+//! Names and defaults are the Java client's; the two keys that Kafka does not have say so. A key that does nothing has
+//! no row. Keys of Kafka that have no row are answered from [`ABSENT`] with the reason.
+
+use super::{Key, Kind, Users};
+
+const P: Users = Users { producer: true, consumer: false, admin: false };
+const C: Users = Users { producer: false, consumer: true, admin: false };
+const A: Users = Users { producer: false, consumer: false, admin: true };
+const PC: Users = Users { producer: true, consumer: true, admin: false };
+const CA: Users = Users { producer: false, consumer: true, admin: true };
+const ALL: Users = Users { producer: true, consumer: true, admin: true };
+
+const INT: i64 = i32::MAX as i64;
+const LONG: i64 = i64::MAX;
+
+const fn key(name: &'static str, users: Users, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, users, kind, default, doc }
+}
+
+/// Milliseconds from 0 to `max`.
+const fn ms(max: i64) -> Kind {
+    Kind::Number { min: 0, max, unit: "milliseconds" }
+}
+
+const fn bytes(min: i64, max: i64) -> Kind {
+    Kind::Number { min, max, unit: "bytes" }
+}
+
+const fn count(min: i64, max: i64) -> Kind {
+    Kind::Number { min, max, unit: "" }
+}
+
+/// Every key this client understands.
+pub static KEYS: &[Key] = &[
+    // Where and who.
+    key(
+        "bootstrap.servers",
+        ALL,
+        Kind::Servers,
+        "",
+        "Addresses (host:port, separated by commas) to learn the cluster from. One that answers is enough; several \
+         keep the client starting while a broker is down.",
+    ),
+    key(
+        "client.id",
+        ALL,
+        Kind::Text,
+        "",
+        "A name for this client in the broker's logs, metrics and quotas. Empty: a generated one.",
+    ),
+    key(
+        "client.dns.lookup",
+        ALL,
+        Kind::Choice(&["use_all_dns_ips"]),
+        "use_all_dns_ips",
+        "How host names become addresses: all addresses of a name are tried in turn.",
+    ),
+    key(
+        "security.protocol",
+        ALL,
+        Kind::Security,
+        "PLAINTEXT",
+        "How connections are protected. Only PLAINTEXT so far.",
+    ),
+    // Connections.
+    key(
+        "socket.connection.setup.timeout.ms",
+        ALL,
+        ms(LONG),
+        "10000",
+        "How long one attempt to connect may take. Doubles with each failure in a row.",
+    ),
+    key(
+        "socket.connection.setup.timeout.max.ms",
+        ALL,
+        ms(LONG),
+        "30000",
+        "The longest that one attempt to connect may take after many failures.",
+    ),
+    key(
+        "reconnect.backoff.ms",
+        ALL,
+        ms(LONG),
+        "50",
+        "How long to wait after a failed connection before the next attempt. Doubles with each failure in a row.",
+    ),
+    key("reconnect.backoff.max.ms", ALL, ms(LONG), "1000", "The longest wait between two attempts to connect."),
+    key(
+        "connections.max.idle.ms",
+        PC,
+        Kind::Number { min: -1, max: LONG, unit: "milliseconds" },
+        "540000",
+        "A connection that nobody used for so long is closed. Negative: never.",
+    ),
+    key(
+        "connections.max.idle.ms",
+        A,
+        Kind::Number { min: -1, max: LONG, unit: "milliseconds" },
+        "300000",
+        "A connection that nobody used for so long is closed. Negative: never.",
+    ),
+    key(
+        "send.buffer.bytes",
+        ALL,
+        bytes(-1, INT),
+        "131072",
+        "The size of the socket's send buffer. -1: the operating system's own choice.",
+    ),
+    key(
+        "receive.buffer.bytes",
+        P,
+        bytes(-1, INT),
+        "32768",
+        "The size of the socket's receive buffer. -1: the operating system's own choice.",
+    ),
+    key(
+        "receive.buffer.bytes",
+        CA,
+        bytes(-1, INT),
+        "65536",
+        "The size of the socket's receive buffer. -1: the operating system's own choice.",
+    ),
+    key(
+        "receive.message.max.bytes",
+        ALL,
+        bytes(1000, INT),
+        "134217728",
+        "The largest answer taken from a broker; a larger one closes the connection before memory is given to it. \
+         Must leave room for fetch.max.bytes. (A key of librdkafka; the Java client has no such limit.)",
+    ),
+    // Requests and retries.
+    key(
+        "request.timeout.ms",
+        ALL,
+        ms(INT),
+        "30000",
+        "How long to wait for the answer to one request. Then the connection is closed and the request may be tried \
+         again.",
+    ),
+    key(
+        "retry.backoff.ms",
+        ALL,
+        ms(LONG),
+        "100",
+        "How long to wait after a failed request before it is tried again. Doubles with each failure in a row.",
+    ),
+    key("retry.backoff.max.ms", ALL, ms(LONG), "1000", "The longest wait between two attempts of one request."),
+    key("retries", P, count(0, INT), "2147483647", "How often a batch is sent again; delivery.timeout.ms ends it earlier."),
+    key("retries", A, count(0, INT), "2147483647", "How often a call is tried again; default.api.timeout.ms ends it earlier."),
+    key(
+        "default.api.timeout.ms",
+        CA,
+        ms(INT),
+        "60000",
+        "How long a call may take that has no timeout of its own, all its attempts together.",
+    ),
+    // Metadata.
+    key("metadata.max.age.ms", ALL, ms(LONG), "300000", "After so long the picture of the cluster is fetched anew, needed or not."),
+    key(
+        "metadata.max.idle.ms",
+        P,
+        Kind::Number { min: 5000, max: LONG, unit: "milliseconds" },
+        "300000",
+        "After so long without a record the producer forgets a topic's metadata.",
+    ),
+    key(
+        "metadata.recovery.strategy",
+        ALL,
+        Kind::Choice(&["rebootstrap", "none"]),
+        "rebootstrap",
+        "What to do when no known broker can be reached: start again from bootstrap.servers (KIP-899), or keep trying \
+         the known ones.",
+    ),
+    key(
+        "metadata.recovery.rebootstrap.trigger.ms",
+        ALL,
+        ms(LONG),
+        "300000",
+        "If no metadata could be had for so long, start again from bootstrap.servers although connections still open \
+         (KIP-1102).",
+    ),
+    key(
+        "allow.auto.create.topics",
+        C,
+        Kind::Bool,
+        "true",
+        "Whether asking for a topic that does not exist may create it, if the broker allows that.",
+    ),
+    // Producer.
+    key(
+        "acks",
+        P,
+        Kind::Choice(&["all", "-1", "1", "0"]),
+        "all",
+        "Who must have a record before it counts as sent: all in-sync replicas, the leader (1), or nobody (0).",
+    ),
+    key(
+        "enable.idempotence",
+        P,
+        Kind::Bool,
+        "true",
+        "Whether retries of this producer write each record once and in order (KIP-98, KIP-679). Needs acks=all, \
+         retries above 0 and at most 5 requests in flight.",
+    ),
+    key(
+        "linger.ms",
+        P,
+        ms(LONG),
+        "5",
+        "How long a batch waits for more records before it goes. A full batch goes at once.",
+    ),
+    key("batch.size", P, bytes(0, INT), "16384", "How large a batch of one partition grows. 0 sends every record alone."),
+    key(
+        "buffer.memory",
+        P,
+        bytes(0, LONG),
+        "33554432",
+        "How many bytes of records may wait in the producer. A send waits for room up to max.block.ms.",
+    ),
+    key("compression.type", P, Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "none", "How batches are compressed."),
+    key("compression.gzip.level", P, count(-1, 9), "-1", "The level of gzip, 1 to 9; -1 is its own default."),
+    key("compression.zstd.level", P, count(-131_072, 22), "3", "The level of zstd, -131072 (fast) to 22 (small)."),
+    key(
+        "delivery.timeout.ms",
+        P,
+        ms(INT),
+        "120000",
+        "How long after send a record is delivered or has failed for good, retries included. At least linger.ms + \
+         request.timeout.ms.",
+    ),
+    key("max.block.ms", P, ms(LONG), "60000", "How long send may wait for a topic's metadata or for room in buffer.memory."),
+    key("max.in.flight.requests.per.connection", P, count(1, INT), "5", "How many produce requests may await their answers on one connection."),
+    key("max.request.size", P, bytes(0, INT), "1048576", "The largest request, and so the largest record, that is sent."),
+    key("partitioner.ignore.keys", P, Kind::Bool, "false", "Whether records with a key are spread like those without."),
+    key(
+        "partitioner.adaptive.partitioning.enable",
+        P,
+        Kind::Bool,
+        "true",
+        "Whether records without a key go less often to partitions whose broker is slow (KIP-794).",
+    ),
+    key(
+        "partitioner.availability.timeout.ms",
+        P,
+        ms(LONG),
+        "0",
+        "A partition whose broker took no batch for so long gets no records without a key (KIP-794). 0: off.",
+    ),
+    // Consumer.
+    key(
+        "auto.offset.reset",
+        C,
+        Kind::OffsetReset,
+        "latest",
+        "Where to start when there is no position, or when it lies outside the log: earliest, latest, none (an error), \
+         or by_duration:<ISO 8601 duration> back from now (KIP-1106).",
+    ),
+    key("fetch.min.bytes", C, bytes(0, INT), "1", "The broker waits until it has so many bytes, up to fetch.max.wait.ms."),
+    key("fetch.max.wait.ms", C, ms(INT), "500", "How long the broker may wait for fetch.min.bytes."),
+    key("fetch.max.bytes", C, bytes(0, INT), "52428800", "How many bytes one fetch asks for. A single larger batch is returned all the same."),
+    key("max.partition.fetch.bytes", C, bytes(0, INT), "1048576", "How many bytes one fetch asks of one partition."),
+    key("max.poll.records", C, count(1, INT), "500", "The most records that one poll hands over."),
+    key(
+        "fetch.buffer.memory",
+        C,
+        bytes(1, LONG),
+        "67108864",
+        "How many fetched bytes may wait for poll. Reserved before each fetch, so it is never exceeded but by a single \
+         batch that is larger than its fetch asked for. (A key of this client; it bounds what Java leaves unbounded.)",
+    ),
+    key(
+        "decompressed.batch.max.bytes",
+        C,
+        bytes(1, INT),
+        "134217728",
+        "The largest batch after decompression; a larger one is an error of its partition. (A key of this client, \
+         against decompression bombs.)",
+    ),
+    key("check.crcs", C, Kind::Bool, "true", "Whether the checksum of every batch is verified."),
+    key(
+        "isolation.level",
+        C,
+        Kind::Choice(&["read_uncommitted", "read_committed"]),
+        "read_uncommitted",
+        "Whether records of open and aborted transactions are handed over.",
+    ),
+    key("client.rack", C, Kind::Text, "", "The rack of this consumer: brokers may then send it to a replica nearby (KIP-392)."),
+];
+
+const GROUPS: &str = "consumer groups are not available yet; use assign";
+const TLS: &str = "TLS is not available yet; leave out ssl.* and use security.protocol=PLAINTEXT";
+const SASL: &str = "SASL is not available yet; leave out sasl.* and use security.protocol=PLAINTEXT";
+const TRANSACTIONS: &str = "transactions are not available yet";
+const BYTES: &str = "keys and values are bytes here: serialize before send and after poll";
+const JAVA: &str = "it names a Java class, which this client does not load";
+const TELEMETRY: &str = "client telemetry (KIP-714) is not available yet; leave the key out";
+
+/// Keys of Kafka that this client does not have, and what to tell who sets one. A `*` at the end stands for any rest.
+pub static ABSENT: &[(&str, &str)] = &[
+    ("group.id", GROUPS),
+    ("group.instance.id", GROUPS),
+    ("group.protocol", GROUPS),
+    ("group.remote.assignor", GROUPS),
+    ("heartbeat.interval.ms", GROUPS),
+    ("session.timeout.ms", GROUPS),
+    ("max.poll.interval.ms", GROUPS),
+    ("partition.assignment.strategy", GROUPS),
+    ("enable.auto.commit", GROUPS),
+    ("auto.commit.interval.ms", GROUPS),
+    ("exclude.internal.topics", GROUPS),
+    ("share.*", "share groups are not available yet"),
+    ("transactional.id", TRANSACTIONS),
+    ("transaction.timeout.ms", TRANSACTIONS),
+    ("transaction.two.phase.commit.enable", TRANSACTIONS),
+    ("key.serializer", BYTES),
+    ("value.serializer", BYTES),
+    ("key.deserializer", BYTES),
+    ("value.deserializer", BYTES),
+    ("partitioner.class", "it names a Java class; keys are placed by murmur2 as in Java, and Record::partition overrides that"),
+    ("partitioner.rack.aware", "it is not available yet"),
+    ("interceptor.classes", JAVA),
+    ("metric.reporters", JAVA),
+    ("security.providers", JAVA),
+    ("config.providers*", JAVA),
+    ("auto.include.jmx.reporter", "it concerns Java's JMX; leave it out"),
+    ("metrics.*", "it concerns Java's metrics; leave it out"),
+    ("enable.metrics.push", TELEMETRY),
+    ("compression.lz4.level", "LZ4 has one level here; leave the key out"),
+    ("bootstrap.resolve.timeout.ms", "names are resolved whenever a connection is made; leave the key out"),
+    ("bootstrap.controllers", "only brokers can be asked; use bootstrap.servers"),
+    ("metadata.cluster.check.enable", "the check of KIP-1242 is not available yet; leave the key out"),
+    ("ssl.*", TLS),
+    ("sasl.*", SASL),
+    ("schema.registry.*", "schema registries are not part of this client"),
+    ("metadata.broker.list", "use bootstrap.servers"),
+    ("broker.list", "use bootstrap.servers"),
+    ("zookeeper.connect", "clients have not used ZooKeeper since Kafka 0.9; use bootstrap.servers"),
+    ("request.required.acks", "use acks"),
+    ("queue.buffering.max.ms", "use linger.ms"),
+    ("compression.codec", "use compression.type"),
+];

@@ -1,0 +1,38 @@
+//! The only folder that may name a socket.
+//!
+//! | room | knows |
+//! |---|---|
+//! | [`transport`] | how bytes get to a broker: TCP so far |
+//! | [`connection`] | one stream: requests in order, answers in order, one cause when it dies |
+//! | [`broker`] | one broker: a connection for each lane, versions, reconnecting |
+//! | [`cluster`] | all brokers: who is where, who leads what, when to ask again |
+
+pub(crate) mod broker;
+pub(crate) mod cluster;
+pub(crate) mod connection;
+mod frame_reader;
+pub(crate) mod request;
+mod transport;
+
+/// What a connection is used for. Each has its own, so that a long poll delays nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Produce requests.
+    Produce,
+    /// Fetch requests, which a broker may park.
+    Fetch,
+    /// Everything else.
+    Other,
+}
+
+impl Lane {
+    const COUNT: usize = 3;
+
+    fn index(self) -> usize {
+        match self {
+            Lane::Produce => 0,
+            Lane::Fetch => 1,
+            Lane::Other => 2,
+        }
+    }
+}

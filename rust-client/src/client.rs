@@ -42,7 +42,12 @@ impl Client {
         cluster.bootstrap().await?;
         let (closed, until) = watch::channel(false);
         tokio::spawn(cluster.clone().run(until));
-        Ok(Arc::new(Client { config, cluster, started, closed }))
+        Ok(Arc::new(Client {
+            config,
+            cluster,
+            started,
+            closed,
+        }))
     }
 
     /// The configuration that all clients have.
@@ -100,7 +105,14 @@ impl Client {
     }
 
     /// Takes in a newer leader that an answer named (KIP-951).
-    pub fn update_leader(&self, topic: &str, partition: i32, leader: Leader, node: Option<Node>, told_by: &Arc<str>) -> bool {
+    pub fn update_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        leader: Leader,
+        node: Option<Node>,
+        told_by: &Arc<str>,
+    ) -> bool {
         self.cluster.update_leader(topic, partition, leader, node, told_by)
     }
 
@@ -151,7 +163,10 @@ impl Client {
     /// Why a topic is not known although it was asked for.
     pub async fn explain_missing(&self, topic: &str) -> Error {
         if let Some(error) = self.cluster.last_error() {
-            return Error::timeout(format_args!("the metadata of topic {topic:?} could not be fetched in time"), Some(&error));
+            return Error::timeout(
+                format_args!("the metadata of topic {topic:?} could not be fetched in time"),
+                Some(&error),
+            );
         }
         match self.cluster.snapshot().topic_error(topic) {
             Some(ErrorCode::UnknownTopicOrPartition) | None => {}
@@ -194,7 +209,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn request_any<'m, M: Message<'m> + ClientRequest>(&self, cap: i16, body: &M) -> Result<ResponseFrame<M>> {
+    pub async fn request_any<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        cap: i16,
+        body: &M,
+    ) -> Result<ResponseFrame<M>> {
         self.ask(&self.cluster.any_broker(), Lane::Other, cap, body).await
     }
 
@@ -257,7 +276,9 @@ impl Drop for Client {
 }
 
 fn exact_wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -150,8 +150,16 @@ impl Error {
     /// The error that a broker's code stands for. `subject` says what it is about ("topic orders").
     pub(crate) fn from_code(code: i16, subject: impl fmt::Display) -> Self {
         let (kind, retriable, text) = match ErrorCode::from_code(code) {
-            Some(known) => (kind_of(known), known.retriable(), format!("{subject}: {} ({})", known.text(), known.name())),
-            None => (ErrorKind::Broker, false, format!("{subject}: the broker answered with the unknown error code {code}")),
+            Some(known) => (
+                kind_of(known),
+                known.retriable(),
+                format!("{subject}: {} ({})", known.text(), known.name()),
+            ),
+            None => (
+                ErrorKind::Broker,
+                false,
+                format!("{subject}: the broker answered with the unknown error code {code}"),
+            ),
         };
         let mut error = Error::new(kind, text);
         error.inner.code = Some(code);
@@ -278,7 +286,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.inner
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -328,14 +339,22 @@ mod tests {
         assert!(error.retriable());
         assert!(error.to_string().contains("NOT_LEADER_OR_FOLLOWER"), "{error}");
         let unknown = Error::from_code(32_000, "topic orders");
-        assert_eq!((unknown.code(), unknown.raw_code(), unknown.retriable()), (None, Some(32_000), false));
+        assert_eq!(
+            (unknown.code(), unknown.raw_code(), unknown.retriable()),
+            (None, Some(32_000), false)
+        );
     }
 
     #[test]
     fn an_error_names_broker_and_request() {
         let broker: Arc<str> = "broker 1 at kafka-1:9092".into();
-        let error = Error::new(ErrorKind::Timeout, "no answer in 30 s").with_broker(&broker).with_api(ApiKey::Fetch, 13);
-        assert_eq!(error.to_string(), "no answer in 30 s [broker 1 at kafka-1:9092, Fetch version 13]");
+        let error = Error::new(ErrorKind::Timeout, "no answer in 30 s")
+            .with_broker(&broker)
+            .with_api(ApiKey::Fetch, 13);
+        assert_eq!(
+            error.to_string(),
+            "no answer in 30 s [broker 1 at kafka-1:9092, Fetch version 13]"
+        );
     }
 
     #[test]

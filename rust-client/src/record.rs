@@ -46,7 +46,14 @@ impl Value<'_> {
 impl<'a> Record<'a> {
     /// A record for `topic`, without key and value. A record without a value is a tombstone on a compacted topic.
     pub fn to(topic: &'a str) -> Self {
-        Record { topic, partition: None, timestamp: None, key: None, value: None, headers: Vec::new() }
+        Record {
+            topic,
+            partition: None,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        }
     }
 
     /// The key. Records with equal keys go to the same partition, as the Java client places them.
@@ -87,7 +94,10 @@ impl<'a> Record<'a> {
     /// Adds a header. Headers are an ordered list; a key may occur more than once.
     #[must_use]
     pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, key: &'a str, value: &'a V) -> Self {
-        self.headers.push(Header { key, value: Some(value.as_ref()) });
+        self.headers.push(Header {
+            key,
+            value: Some(value.as_ref()),
+        });
         self
     }
 
@@ -136,6 +146,9 @@ pub struct RecordMetadata {
 impl RecordMetadata {
     /// Topic and partition together.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition: self.partition,
+        }
     }
 }

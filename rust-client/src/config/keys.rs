@@ -5,27 +5,65 @@
 
 use super::{Key, Kind, Users};
 
-const P: Users = Users { producer: true, consumer: false, admin: false };
-const C: Users = Users { producer: false, consumer: true, admin: false };
-const A: Users = Users { producer: false, consumer: false, admin: true };
-const PC: Users = Users { producer: true, consumer: true, admin: false };
-const CA: Users = Users { producer: false, consumer: true, admin: true };
-const ALL: Users = Users { producer: true, consumer: true, admin: true };
+const P: Users = Users {
+    producer: true,
+    consumer: false,
+    admin: false,
+};
+const C: Users = Users {
+    producer: false,
+    consumer: true,
+    admin: false,
+};
+const A: Users = Users {
+    producer: false,
+    consumer: false,
+    admin: true,
+};
+const PC: Users = Users {
+    producer: true,
+    consumer: true,
+    admin: false,
+};
+const CA: Users = Users {
+    producer: false,
+    consumer: true,
+    admin: true,
+};
+const ALL: Users = Users {
+    producer: true,
+    consumer: true,
+    admin: true,
+};
 
 const INT: i64 = i32::MAX as i64;
 const LONG: i64 = i64::MAX;
 
 const fn key(name: &'static str, users: Users, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    Key { name, users, kind, default, doc }
+    Key {
+        name,
+        users,
+        kind,
+        default,
+        doc,
+    }
 }
 
 /// Milliseconds from 0 to `max`.
 const fn ms(max: i64) -> Kind {
-    Kind::Number { min: 0, max, unit: "milliseconds" }
+    Kind::Number {
+        min: 0,
+        max,
+        unit: "milliseconds",
+    }
 }
 
 const fn bytes(min: i64, max: i64) -> Kind {
-    Kind::Number { min, max, unit: "bytes" }
+    Kind::Number {
+        min,
+        max,
+        unit: "bytes",
+    }
 }
 
 const fn count(min: i64, max: i64) -> Kind {
@@ -86,18 +124,32 @@ pub static KEYS: &[Key] = &[
         "50",
         "How long to wait after a failed connection before the next attempt. Doubles with each failure in a row.",
     ),
-    key("reconnect.backoff.max.ms", ALL, ms(LONG), "1000", "The longest wait between two attempts to connect."),
+    key(
+        "reconnect.backoff.max.ms",
+        ALL,
+        ms(LONG),
+        "1000",
+        "The longest wait between two attempts to connect.",
+    ),
     key(
         "connections.max.idle.ms",
         PC,
-        Kind::Number { min: -1, max: LONG, unit: "milliseconds" },
+        Kind::Number {
+            min: -1,
+            max: LONG,
+            unit: "milliseconds",
+        },
         "540000",
         "A connection that nobody used for so long is closed. Negative: never.",
     ),
     key(
         "connections.max.idle.ms",
         A,
-        Kind::Number { min: -1, max: LONG, unit: "milliseconds" },
+        Kind::Number {
+            min: -1,
+            max: LONG,
+            unit: "milliseconds",
+        },
         "300000",
         "A connection that nobody used for so long is closed. Negative: never.",
     ),
@@ -146,9 +198,27 @@ pub static KEYS: &[Key] = &[
         "100",
         "How long to wait after a failed request before it is tried again. Doubles with each failure in a row.",
     ),
-    key("retry.backoff.max.ms", ALL, ms(LONG), "1000", "The longest wait between two attempts of one request."),
-    key("retries", P, count(0, INT), "2147483647", "How often a batch is sent again; delivery.timeout.ms ends it earlier."),
-    key("retries", A, count(0, INT), "2147483647", "How often a call is tried again; default.api.timeout.ms ends it earlier."),
+    key(
+        "retry.backoff.max.ms",
+        ALL,
+        ms(LONG),
+        "1000",
+        "The longest wait between two attempts of one request.",
+    ),
+    key(
+        "retries",
+        P,
+        count(0, INT),
+        "2147483647",
+        "How often a batch is sent again; delivery.timeout.ms ends it earlier.",
+    ),
+    key(
+        "retries",
+        A,
+        count(0, INT),
+        "2147483647",
+        "How often a call is tried again; default.api.timeout.ms ends it earlier.",
+    ),
     key(
         "default.api.timeout.ms",
         CA,
@@ -157,11 +227,21 @@ pub static KEYS: &[Key] = &[
         "How long a call may take that has no timeout of its own, all its attempts together.",
     ),
     // Metadata.
-    key("metadata.max.age.ms", ALL, ms(LONG), "300000", "After so long the picture of the cluster is fetched anew, needed or not."),
+    key(
+        "metadata.max.age.ms",
+        ALL,
+        ms(LONG),
+        "300000",
+        "After so long the picture of the cluster is fetched anew, needed or not.",
+    ),
     key(
         "metadata.max.idle.ms",
         P,
-        Kind::Number { min: 5000, max: LONG, unit: "milliseconds" },
+        Kind::Number {
+            min: 5000,
+            max: LONG,
+            unit: "milliseconds",
+        },
         "300000",
         "After so long without a record the producer forgets a topic's metadata.",
     ),
@@ -211,7 +291,13 @@ pub static KEYS: &[Key] = &[
         "5",
         "How long a batch waits for more records before it goes. A full batch goes at once.",
     ),
-    key("batch.size", P, bytes(0, INT), "16384", "How large a batch of one partition grows. 0 sends every record alone."),
+    key(
+        "batch.size",
+        P,
+        bytes(0, INT),
+        "16384",
+        "How large a batch of one partition grows. 0 sends every record alone.",
+    ),
     key(
         "buffer.memory",
         P,
@@ -219,9 +305,27 @@ pub static KEYS: &[Key] = &[
         "33554432",
         "How many bytes of records may wait in the producer. A send waits for room up to max.block.ms.",
     ),
-    key("compression.type", P, Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "none", "How batches are compressed."),
-    key("compression.gzip.level", P, count(-1, 9), "-1", "The level of gzip, 1 to 9; -1 is its own default."),
-    key("compression.zstd.level", P, count(-131_072, 22), "3", "The level of zstd, -131072 (fast) to 22 (small)."),
+    key(
+        "compression.type",
+        P,
+        Kind::Choice(&["none", "gzip", "snappy", "lz4", "zstd"]),
+        "none",
+        "How batches are compressed.",
+    ),
+    key(
+        "compression.gzip.level",
+        P,
+        count(-1, 9),
+        "-1",
+        "The level of gzip, 1 to 9; -1 is its own default.",
+    ),
+    key(
+        "compression.zstd.level",
+        P,
+        count(-131_072, 22),
+        "3",
+        "The level of zstd, -131072 (fast) to 22 (small).",
+    ),
     key(
         "delivery.timeout.ms",
         P,
@@ -230,10 +334,34 @@ pub static KEYS: &[Key] = &[
         "How long after send a record is delivered or has failed for good, retries included. At least linger.ms + \
          request.timeout.ms.",
     ),
-    key("max.block.ms", P, ms(LONG), "60000", "How long send may wait for a topic's metadata or for room in buffer.memory."),
-    key("max.in.flight.requests.per.connection", P, count(1, INT), "5", "How many produce requests may await their answers on one connection."),
-    key("max.request.size", P, bytes(0, INT), "1048576", "The largest request, and so the largest record, that is sent."),
-    key("partitioner.ignore.keys", P, Kind::Bool, "false", "Whether records with a key are spread like those without."),
+    key(
+        "max.block.ms",
+        P,
+        ms(LONG),
+        "60000",
+        "How long send may wait for a topic's metadata or for room in buffer.memory.",
+    ),
+    key(
+        "max.in.flight.requests.per.connection",
+        P,
+        count(1, INT),
+        "5",
+        "How many produce requests may await their answers on one connection.",
+    ),
+    key(
+        "max.request.size",
+        P,
+        bytes(0, INT),
+        "1048576",
+        "The largest request, and so the largest record, that is sent.",
+    ),
+    key(
+        "partitioner.ignore.keys",
+        P,
+        Kind::Bool,
+        "false",
+        "Whether records with a key are spread like those without.",
+    ),
     key(
         "partitioner.adaptive.partitioning.enable",
         P,
@@ -257,11 +385,41 @@ pub static KEYS: &[Key] = &[
         "Where to start when there is no position, or when it lies outside the log: earliest, latest, none (an error), \
          or by_duration:<ISO 8601 duration> back from now (KIP-1106).",
     ),
-    key("fetch.min.bytes", C, bytes(0, INT), "1", "The broker waits until it has so many bytes, up to fetch.max.wait.ms."),
-    key("fetch.max.wait.ms", C, ms(INT), "500", "How long the broker may wait for fetch.min.bytes."),
-    key("fetch.max.bytes", C, bytes(0, INT), "52428800", "How many bytes one fetch asks for. A single larger batch is returned all the same."),
-    key("max.partition.fetch.bytes", C, bytes(0, INT), "1048576", "How many bytes one fetch asks of one partition."),
-    key("max.poll.records", C, count(1, INT), "500", "The most records that one poll hands over."),
+    key(
+        "fetch.min.bytes",
+        C,
+        bytes(0, INT),
+        "1",
+        "The broker waits until it has so many bytes, up to fetch.max.wait.ms.",
+    ),
+    key(
+        "fetch.max.wait.ms",
+        C,
+        ms(INT),
+        "500",
+        "How long the broker may wait for fetch.min.bytes.",
+    ),
+    key(
+        "fetch.max.bytes",
+        C,
+        bytes(0, INT),
+        "52428800",
+        "How many bytes one fetch asks for. A single larger batch is returned all the same.",
+    ),
+    key(
+        "max.partition.fetch.bytes",
+        C,
+        bytes(0, INT),
+        "1048576",
+        "How many bytes one fetch asks of one partition.",
+    ),
+    key(
+        "max.poll.records",
+        C,
+        count(1, INT),
+        "500",
+        "The most records that one poll hands over.",
+    ),
     key(
         "fetch.buffer.memory",
         C,
@@ -278,7 +436,13 @@ pub static KEYS: &[Key] = &[
         "The largest batch after decompression; a larger one is an error of its partition. (A key of this client, \
          against decompression bombs.)",
     ),
-    key("check.crcs", C, Kind::Bool, "true", "Whether the checksum of every batch is verified."),
+    key(
+        "check.crcs",
+        C,
+        Kind::Bool,
+        "true",
+        "Whether the checksum of every batch is verified.",
+    ),
     key(
         "isolation.level",
         C,
@@ -286,7 +450,13 @@ pub static KEYS: &[Key] = &[
         "read_uncommitted",
         "Whether records of open and aborted transactions are handed over.",
     ),
-    key("client.rack", C, Kind::Text, "", "The rack of this consumer: brokers may then send it to a replica nearby (KIP-392)."),
+    key(
+        "client.rack",
+        C,
+        Kind::Text,
+        "",
+        "The rack of this consumer: brokers may then send it to a replica nearby (KIP-392).",
+    ),
 ];
 
 const GROUPS: &str = "consumer groups are not available yet; use assign";
@@ -318,7 +488,10 @@ pub static ABSENT: &[(&str, &str)] = &[
     ("value.serializer", BYTES),
     ("key.deserializer", BYTES),
     ("value.deserializer", BYTES),
-    ("partitioner.class", "it names a Java class; keys are placed by murmur2 as in Java, and Record::partition overrides that"),
+    (
+        "partitioner.class",
+        "it names a Java class; keys are placed by murmur2 as in Java, and Record::partition overrides that",
+    ),
     ("partitioner.rack.aware", "it is not available yet"),
     ("interceptor.classes", JAVA),
     ("metric.reporters", JAVA),
@@ -328,15 +501,27 @@ pub static ABSENT: &[(&str, &str)] = &[
     ("metrics.*", "it concerns Java's metrics; leave it out"),
     ("enable.metrics.push", TELEMETRY),
     ("compression.lz4.level", "LZ4 has one level here; leave the key out"),
-    ("bootstrap.resolve.timeout.ms", "names are resolved whenever a connection is made; leave the key out"),
-    ("bootstrap.controllers", "only brokers can be asked; use bootstrap.servers"),
-    ("metadata.cluster.check.enable", "the check of KIP-1242 is not available yet; leave the key out"),
+    (
+        "bootstrap.resolve.timeout.ms",
+        "names are resolved whenever a connection is made; leave the key out",
+    ),
+    (
+        "bootstrap.controllers",
+        "only brokers can be asked; use bootstrap.servers",
+    ),
+    (
+        "metadata.cluster.check.enable",
+        "the check of KIP-1242 is not available yet; leave the key out",
+    ),
     ("ssl.*", TLS),
     ("sasl.*", SASL),
     ("schema.registry.*", "schema registries are not part of this client"),
     ("metadata.broker.list", "use bootstrap.servers"),
     ("broker.list", "use bootstrap.servers"),
-    ("zookeeper.connect", "clients have not used ZooKeeper since Kafka 0.9; use bootstrap.servers"),
+    (
+        "zookeeper.connect",
+        "clients have not used ZooKeeper since Kafka 0.9; use bootstrap.servers",
+    ),
     ("request.required.acks", "use acks"),
     ("queue.buffering.max.ms", "use linger.ms"),
     ("compression.codec", "use compression.type"),

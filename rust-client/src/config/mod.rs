@@ -116,7 +116,11 @@ pub struct Settings {
 impl Settings {
     /// No key set yet.
     pub fn new(kind: ClientKind) -> Self {
-        Settings { kind, values: BTreeMap::new(), mistake: None }
+        Settings {
+            kind,
+            values: BTreeMap::new(),
+            mistake: None,
+        }
     }
 
     /// Takes every pair of `properties`.
@@ -148,7 +152,10 @@ impl Settings {
     }
 
     fn check(&self, key: &str, value: &str) -> Result<&'static Key> {
-        let row = KEYS.iter().find(|row| row.name == key && self.kind.has(row)).ok_or_else(|| self.unknown(key))?;
+        let row = KEYS
+            .iter()
+            .find(|row| row.name == key && self.kind.has(row))
+            .ok_or_else(|| self.unknown(key))?;
         values::check(row, value)?;
         Ok(row)
     }
@@ -159,10 +166,12 @@ impl Settings {
         if KEYS.iter().any(|row| row.name == key) {
             return mistake(format!("{key} is not a key of a {who}"));
         }
-        let absent = keys::ABSENT.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
-            Some(start) => key.starts_with(start),
-            None => *pattern == key,
-        });
+        let absent = keys::ABSENT
+            .iter()
+            .find(|(pattern, _)| match pattern.strip_suffix('*') {
+                Some(start) => key.starts_with(start),
+                None => *pattern == key,
+            });
         if let Some((_, reason)) = absent {
             return mistake(format!("{key} cannot be set: {reason}"));
         }
@@ -179,7 +188,11 @@ impl Settings {
     }
 
     fn text(&self, key: &str) -> &str {
-        let default = || KEYS.iter().find(|row| row.name == key && self.kind.has(row)).map_or("", |row| row.default);
+        let default = || {
+            KEYS.iter()
+                .find(|row| row.name == key && self.kind.has(row))
+                .map_or("", |row| row.default)
+        };
         self.values.get(key).map_or_else(default, String::as_str)
     }
 
@@ -295,7 +308,9 @@ impl ClientConfig {
     fn new(settings: &Settings) -> Result<Self> {
         let bootstrap_servers = values::addresses(settings.text("bootstrap.servers"))?;
         if bootstrap_servers.is_empty() {
-            return Err(mistake("bootstrap.servers is missing: say where a broker is, for example localhost:9092"));
+            return Err(mistake(
+                "bootstrap.servers is missing: say where a broker is, for example localhost:9092",
+            ));
         }
         let buffer = |key| usize::try_from(settings.number(key)).ok();
         Ok(ClientConfig {
@@ -469,7 +484,9 @@ impl ProducerConfig {
         } else if self.retries == 0 {
             Some("retries above 0".to_owned())
         } else if self.max_in_flight > MAX_IN_FLIGHT_OF_IDEMPOTENCE {
-            Some(format!("max.in.flight.requests.per.connection of at most {MAX_IN_FLIGHT_OF_IDEMPOTENCE}"))
+            Some(format!(
+                "max.in.flight.requests.per.connection of at most {MAX_IN_FLIGHT_OF_IDEMPOTENCE}"
+            ))
         } else {
             None
         };
@@ -636,9 +653,22 @@ mod tests {
     #[test]
     fn every_default_fits_its_own_row_and_every_row_has_a_text() {
         for row in KEYS {
-            assert!(row.default.is_empty() || values::check(row, row.default).is_ok(), "{}", row.name);
+            assert!(
+                row.default.is_empty() || values::check(row, row.default).is_ok(),
+                "{}",
+                row.name
+            );
             assert!(row.doc.ends_with('.') || row.doc.ends_with(')'), "{}", row.name);
-            assert!(row.users != Users { producer: false, consumer: false, admin: false }, "{}", row.name);
+            assert!(
+                row.users
+                    != Users {
+                        producer: false,
+                        consumer: false,
+                        admin: false
+                    },
+                "{}",
+                row.name
+            );
         }
     }
 
@@ -656,7 +686,10 @@ mod tests {
     #[test]
     fn defaults_are_the_java_clients() {
         let config = producer(&[]).unwrap();
-        assert_eq!((config.acks, config.linger_ms, config.batch_size), (Acks::All, 5, 16_384));
+        assert_eq!(
+            (config.acks, config.linger_ms, config.batch_size),
+            (Acks::All, 5, 16_384)
+        );
         assert!(config.enable_idempotence);
         assert_eq!(config.client.receive_buffer_bytes, Some(32_768));
         let config = settings(ClientKind::Consumer, &[]).consumer().unwrap();
@@ -679,8 +712,15 @@ mod tests {
     fn a_key_that_only_java_has_is_refused_with_the_reason() {
         let error = producer(&[("key.serializer", "org.example.Thing")]).unwrap_err();
         assert!(error.to_string().contains("bytes"), "{error}");
-        let error = settings(ClientKind::Consumer, &[("group.id", "maps")]).consumer().unwrap_err();
-        assert!(error.to_string().contains("consumer groups are not available yet; use assign"), "{error}");
+        let error = settings(ClientKind::Consumer, &[("group.id", "maps")])
+            .consumer()
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("consumer groups are not available yet; use assign"),
+            "{error}"
+        );
         let error = producer(&[("security.protocol", "SSL")]).unwrap_err();
         assert!(error.to_string().contains("TLS"), "{error}");
     }
@@ -695,8 +735,15 @@ mod tests {
     #[test]
     fn idempotence_by_default_gives_way_and_by_name_does_not() {
         assert!(!producer(&[("acks", "1")]).unwrap().enable_idempotence);
-        for obstacle in [("acks", "1"), ("retries", "0"), ("max.in.flight.requests.per.connection", "6")] {
-            assert!(producer(&[("enable.idempotence", "true"), obstacle]).is_err(), "{obstacle:?}");
+        for obstacle in [
+            ("acks", "1"),
+            ("retries", "0"),
+            ("max.in.flight.requests.per.connection", "6"),
+        ] {
+            assert!(
+                producer(&[("enable.idempotence", "true"), obstacle]).is_err(),
+                "{obstacle:?}"
+            );
         }
     }
 

@@ -49,7 +49,11 @@ impl Properties {
             Source::Pairs(pairs) => Ok(pairs),
             Source::File(path) => {
                 let text = std::fs::read_to_string(&path).map_err(|cause| {
-                    mistake(format!("the properties file {} cannot be read: {cause}", path.display())).with_source(cause)
+                    mistake(format!(
+                        "the properties file {} cannot be read: {cause}",
+                        path.display()
+                    ))
+                    .with_source(cause)
                 })?;
                 Properties::parse(&text).map_err(|error| error.with_prefix(path.display()))
             }
@@ -104,13 +108,17 @@ fn unescape(text: &str) -> Result<String> {
 
 impl From<&Path> for Properties {
     fn from(path: &Path) -> Self {
-        Properties { source: Source::File(path.to_owned()) }
+        Properties {
+            source: Source::File(path.to_owned()),
+        }
     }
 }
 
 impl From<PathBuf> for Properties {
     fn from(path: PathBuf) -> Self {
-        Properties { source: Source::File(path) }
+        Properties {
+            source: Source::File(path),
+        }
     }
 }
 
@@ -153,8 +161,13 @@ impl<K: Into<String>, V: Into<String>> From<HashMap<K, V>> for Properties {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Properties {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Properties { source: Source::Pairs(pairs) }
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        Properties {
+            source: Source::Pairs(pairs),
+        }
     }
 }
 
@@ -199,7 +212,9 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Properties::from("/nonexistent/client.properties").into_pairs().unwrap_err();
+        let error = Properties::from("/nonexistent/client.properties")
+            .into_pairs()
+            .unwrap_err();
         assert!(error.to_string().contains("/nonexistent/client.properties"), "{error}");
     }
 }

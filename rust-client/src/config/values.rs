@@ -42,7 +42,10 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
             if words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
                 return Ok(());
             }
-            Err(mistake(format!("{name} is {value:?}; it must be {}", words.join(" or "))))
+            Err(mistake(format!(
+                "{name} is {value:?}; it must be {}",
+                words.join(" or ")
+            )))
         }
         Kind::Servers => addresses(value).map(|_| ()),
         Kind::Security => check_security(value),
@@ -51,7 +54,11 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
 }
 
 fn check_number(name: &str, value: &str, min: i64, max: i64, unit: &str) -> Result<()> {
-    let what = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
+    let what = if unit.is_empty() {
+        String::new()
+    } else {
+        format!(" of {unit}")
+    };
     let Ok(number) = value.parse::<i64>() else {
         return Err(mistake(format!("{name} is {value:?}; it must be a whole number{what}")));
     };
@@ -67,13 +74,15 @@ fn check_number(name: &str, value: &str, min: i64, max: i64, unit: &str) -> Resu
 fn check_security(value: &str) -> Result<()> {
     match value.to_ascii_uppercase().as_str() {
         "PLAINTEXT" => Ok(()),
-        "SSL" => Err(mistake("security.protocol=SSL: TLS is not available yet; use a PLAINTEXT listener")),
-        "SASL_PLAINTEXT" => {
-            Err(mistake("security.protocol=SASL_PLAINTEXT: SASL is not available yet; use a PLAINTEXT listener"))
-        }
-        "SASL_SSL" => {
-            Err(mistake("security.protocol=SASL_SSL: TLS and SASL are not available yet; use a PLAINTEXT listener"))
-        }
+        "SSL" => Err(mistake(
+            "security.protocol=SSL: TLS is not available yet; use a PLAINTEXT listener",
+        )),
+        "SASL_PLAINTEXT" => Err(mistake(
+            "security.protocol=SASL_PLAINTEXT: SASL is not available yet; use a PLAINTEXT listener",
+        )),
+        "SASL_SSL" => Err(mistake(
+            "security.protocol=SASL_SSL: TLS and SASL are not available yet; use a PLAINTEXT listener",
+        )),
         _ => Err(mistake(format!(
             "security.protocol is {value:?}; Kafka has PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL"
         ))),
@@ -100,14 +109,19 @@ fn address(entry: &str) -> Result<Address> {
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if bare.is_none() && host.contains(':') {
-        return Err(bad("is ambiguous; write an IPv6 address in brackets, for example [::1]:9092"));
+        return Err(bad(
+            "is ambiguous; write an IPv6 address in brackets, for example [::1]:9092",
+        ));
     }
     let host = bare.unwrap_or(host);
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
         return Err(bad("has no valid host name; write it as host:port"));
     }
     match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(Address { host: host.to_owned(), port }),
+        Ok(port) if port > 0 => Ok(Address {
+            host: host.to_owned(),
+            port,
+        }),
         _ => Err(bad("has no valid port; ports go from 1 to 65535")),
     }
 }
@@ -150,7 +164,9 @@ fn iso_duration_ms(text: &str) -> Option<u64> {
 fn sum_units(mut text: &str, units: &[(char, u64)]) -> Option<u64> {
     let mut total: u64 = 0;
     for (unit, ms) in units {
-        let Some(end) = text.find(|c: char| c.eq_ignore_ascii_case(unit)) else { continue };
+        let Some(end) = text.find(|c: char| c.eq_ignore_ascii_case(unit)) else {
+            continue;
+        };
         let number = &text[..end];
         text = &text[end + 1..];
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -200,12 +216,27 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_iso_8601() {
-        for (text, ms) in
-            [("PT1H", 3_600_000), ("P2D", 172_800_000), ("P1DT2H3M4.5S", 93_784_500), ("pt0.25s", 250), ("PT0S", 0)]
-        {
+        for (text, ms) in [
+            ("PT1H", 3_600_000),
+            ("P2D", 172_800_000),
+            ("P1DT2H3M4.5S", 93_784_500),
+            ("pt0.25s", 250),
+            ("PT0S", 0),
+        ] {
             assert_eq!(iso_duration_ms(text), Some(ms), "{text}");
         }
-        for text in ["", "P", "PT", "1H", "PT1.5H", "PT1S2M", "PT-1S", "PTxS", "P1Y", "PT99999999999999999999S"] {
+        for text in [
+            "",
+            "P",
+            "PT",
+            "1H",
+            "PT1.5H",
+            "PT1S2M",
+            "PT-1S",
+            "PTxS",
+            "P1Y",
+            "PT99999999999999999999S",
+        ] {
             assert_eq!(iso_duration_ms(text), None, "{text}");
         }
     }
@@ -213,7 +244,10 @@ mod tests {
     #[test]
     fn a_reset_policy_is_one_of_four() {
         assert_eq!(offset_reset("Earliest").unwrap(), ResetPolicy::Earliest);
-        assert_eq!(offset_reset("by_duration:PT1M").unwrap(), ResetPolicy::ByDuration { ms: 60_000 });
+        assert_eq!(
+            offset_reset("by_duration:PT1M").unwrap(),
+            ResetPolicy::ByDuration { ms: 60_000 }
+        );
         assert!(offset_reset("smallest").unwrap_err().to_string().contains("earliest"));
     }
 }

@@ -37,7 +37,11 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     fn address(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     fn same_place(&self, other: &Endpoint) -> bool {
@@ -76,17 +80,29 @@ struct Attempts {
 impl Broker {
     /// A broker at `endpoint`; nothing is connected yet.
     pub fn new(id: Option<i32>, endpoint: Endpoint, config: Arc<ClientConfig>) -> Self {
-        let backoff = Backoff::new(config.reconnect_backoff_ms, config.reconnect_backoff_max_ms, rand::random());
+        let backoff = Backoff::new(
+            config.reconnect_backoff_ms,
+            config.reconnect_backoff_max_ms,
+            rand::random(),
+        );
         let patience = Backoff::new(
             config.connection_setup_timeout_ms,
-            config.connection_setup_timeout_max_ms.max(config.connection_setup_timeout_ms),
+            config
+                .connection_setup_timeout_max_ms
+                .max(config.connection_setup_timeout_ms),
             rand::random(),
         );
         Broker {
             id,
             endpoint: ArcSwap::from_pointee(endpoint),
             lanes: Default::default(),
-            attempts: Mutex::new(Attempts { failures: 0, not_before: None, last: None, backoff, patience }),
+            attempts: Mutex::new(Attempts {
+                failures: 0,
+                not_before: None,
+                last: None,
+                backoff,
+                patience,
+            }),
             config,
         }
     }
@@ -121,7 +137,12 @@ impl Broker {
 
     /// Whether there is a living connection on some lane.
     pub fn is_connected(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.current.load().as_ref().is_some_and(|connection| connection.is_alive()))
+        self.lanes.iter().any(|lane| {
+            lane.current
+                .load()
+                .as_ref()
+                .is_some_and(|connection| connection.is_alive())
+        })
     }
 
     /// How many attempts to connect have failed in a row.
@@ -157,7 +178,10 @@ impl Broker {
     }
 
     fn living(&self, lane: Lane) -> Option<Arc<Connection>> {
-        self.lanes[lane.index()].current.load_full().filter(|connection| connection.is_alive())
+        self.lanes[lane.index()]
+            .current
+            .load_full()
+            .filter(|connection| connection.is_alive())
     }
 
     async fn connect_once(&self, lane: Lane) -> Result<Arc<Connection>> {
@@ -214,9 +238,10 @@ impl Broker {
     fn explain(&self, endpoint: &Endpoint, failure: ConnectFailure, patience: Duration) -> Error {
         let address = endpoint.address();
         let (reason, source) = match failure {
-            ConnectFailure::Unresolved(error) => {
-                (format!("the host name {:?} has no address ({error})", &*endpoint.host), Some(error))
-            }
+            ConnectFailure::Unresolved(error) => (
+                format!("the host name {:?} has no address ({error})", &*endpoint.host),
+                Some(error),
+            ),
             ConnectFailure::Io(at, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 (format!("connection refused: nothing listens at {at}"), Some(error))
             }

@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use ottla_client_state::Time;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::metadata::{ClusterSnapshot, Leader, Node, RefreshTimer, Scope};
+use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::MetadataRequest;
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
-use ottla_protocol::ErrorCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -60,7 +60,11 @@ impl Cluster {
         let bootstrap = config
             .bootstrap_servers
             .iter()
-            .map(|address| Endpoint { host: address.host.as_str().into(), port: address.port, told_by: None })
+            .map(|address| Endpoint {
+                host: address.host.as_str().into(),
+                port: address.port,
+                told_by: None,
+            })
             .map(|endpoint| Arc::new(Broker::new(None, endpoint, config.clone())))
             .collect();
         let backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms, rand::random());
@@ -113,8 +117,10 @@ impl Cluster {
     /// Wants to know about exactly these topics.
     pub fn set_interest<'t>(&self, topics: impl IntoIterator<Item = &'t str>) {
         let now = self.now();
-        let wanted: HashMap<Arc<str>, Interest> =
-            topics.into_iter().map(|topic| (topic.into(), Interest { last_used: now })).collect();
+        let wanted: HashMap<Arc<str>, Interest> = topics
+            .into_iter()
+            .map(|topic| (topic.into(), Interest { last_used: now }))
+            .collect();
         *lock(&self.interest) = wanted;
         self.request_refresh();
     }
@@ -126,7 +132,10 @@ impl Cluster {
     pub fn broker(&self, id: i32) -> Result<Arc<Broker>> {
         let found = lock(&self.brokers).get(&id).cloned();
         found.ok_or_else(|| {
-            Error::new(ErrorKind::Connect, format!("broker {id} is not known to the cluster's metadata"))
+            Error::new(
+                ErrorKind::Connect,
+                format!("broker {id} is not known to the cluster's metadata"),
+            )
         })
     }
 
@@ -138,7 +147,12 @@ impl Cluster {
         let start = rand::random_range(0..all.len().max(1));
         let turned = || (0..all.len()).map(|i| &all[(start + i) % all.len()]);
         let best = turned().min_by_key(|broker| {
-            (!broker.is_connected(), broker.is_backing_off(), broker.id().is_none(), broker.failures())
+            (
+                !broker.is_connected(),
+                broker.is_backing_off(),
+                broker.id().is_none(),
+                broker.failures(),
+            )
         });
         best.unwrap_or(&self.bootstrap[0]).clone()
     }
@@ -273,9 +287,15 @@ impl Cluster {
             Question::Interest if names.is_empty() && version < NO_TOPICS_FROM => (None, Scope::All),
             Question::Interest => (Some(names), Scope::Some),
         };
-        let list = topics.as_ref().map(|names| names.iter().map(|name| topic_named(name)).collect());
+        let list = topics
+            .as_ref()
+            .map(|names| names.iter().map(|name| topic_named(name)).collect());
         let request = MetadataRequest {
-            topics: if version == 0 { Some(list.unwrap_or_default()) } else { list },
+            topics: if version == 0 {
+                Some(list.unwrap_or_default())
+            } else {
+                list
+            },
             allow_auto_topic_creation: self.config.allow_auto_create_topics || version < 4,
             ..Default::default()
         };
@@ -289,7 +309,9 @@ impl Cluster {
         let snapshot = self.snapshot.load().merged(&response, scope);
         if snapshot.nodes().len() == 0 {
             let text = "the broker knows no brokers yet";
-            return Err(Error::new(ErrorKind::Protocol, text).with_retriable(true).with_broker(frame.broker()));
+            return Err(Error::new(ErrorKind::Protocol, text)
+                .with_retriable(true)
+                .with_broker(frame.broker()));
         }
         Ok((snapshot, frame.broker().clone()))
     }
@@ -323,7 +345,14 @@ impl Cluster {
     }
 
     /// Takes in a newer leader that a produce or fetch answer named (KIP-951). True if it was news.
-    pub fn update_leader(&self, topic: &str, partition: i32, leader: Leader, node: Option<Node>, told_by: &Arc<str>) -> bool {
+    pub fn update_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        leader: Leader,
+        node: Option<Node>,
+        told_by: &Arc<str>,
+    ) -> bool {
         let next = self.snapshot.load().with_leader(topic, partition, leader, node);
         match next {
             Some(next) => {
@@ -338,24 +367,30 @@ impl Cluster {
     fn is_satisfied(&self) -> bool {
         let snapshot = self.snapshot.load();
         let interest = lock(&self.interest);
-        interest.keys().all(|name| match (snapshot.topic(name), snapshot.topic_error(name)) {
-            (_, Some(ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed)) => true,
-            (_, Some(_)) | (None, None) => false,
-            (Some(topic), None) => {
-                topic.partitions.iter().all(|partition| snapshot.leader_of(name, partition.partition).is_some())
-            }
-        })
+        interest
+            .keys()
+            .all(|name| match (snapshot.topic(name), snapshot.topic_error(name)) {
+                (_, Some(ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed)) => true,
+                (_, Some(_)) | (None, None) => false,
+                (Some(topic), None) => topic
+                    .partitions
+                    .iter()
+                    .all(|partition| snapshot.leader_of(name, partition.partition).is_some()),
+            })
     }
 
     /// A producer forgets topics that nobody has sent to for `metadata.max.idle.ms`.
     fn forget_idle(&self) {
-        let Some(max_idle) = self.config.metadata_max_idle_ms else { return };
+        let Some(max_idle) = self.config.metadata_max_idle_ms else {
+            return;
+        };
         let now = self.now();
         let mut interest = lock(&self.interest);
         let before = interest.len();
         interest.retain(|_, interest| now.ms_since(interest.last_used) <= max_idle);
         if interest.len() < before {
-            self.snapshot.rcu(|snapshot| snapshot.retained(|name| interest.contains_key(name)));
+            self.snapshot
+                .rcu(|snapshot| snapshot.retained(|name| interest.contains_key(name)));
         }
     }
 
@@ -376,11 +411,18 @@ enum Question {
 }
 
 fn topic_named(name: &str) -> MetadataRequestTopic<'_> {
-    MetadataRequestTopic { name: Some(name), ..Default::default() }
+    MetadataRequestTopic {
+        name: Some(name),
+        ..Default::default()
+    }
 }
 
 fn endpoint_of(node: &Node, told_by: &Arc<str>) -> Endpoint {
-    Endpoint { host: node.host.clone(), port: node.port, told_by: Some(told_by.clone()) }
+    Endpoint {
+        host: node.host.clone(),
+        port: node.port,
+        told_by: Some(told_by.clone()),
+    }
 }
 
 /// None of the bootstrap servers answered.
@@ -391,7 +433,10 @@ fn no_server(mut failures: Vec<Error>) -> Error {
         return only;
     }
     let reasons: Vec<String> = failures.iter().map(Error::to_string).collect();
-    Error::new(ErrorKind::Connect, format!("no bootstrap server answered: {}", reasons.join("; ")))
+    Error::new(
+        ErrorKind::Connect,
+        format!("no bootstrap server answered: {}", reasons.join("; ")),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

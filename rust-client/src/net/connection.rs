@@ -79,7 +79,10 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Throttle { started: Instant::now(), until: Arc::default() }
+        Throttle {
+            started: Instant::now(),
+            until: Arc::default(),
+        }
     }
 
     /// Takes in a throttle time; negative and absurd ones are brought into range.
@@ -151,7 +154,11 @@ impl Connection {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (queue, commands) = mpsc::channel(QUEUE_FRAMES);
-        let shared = Arc::new(Shared { broker, cause: OnceLock::new(), throttle: Throttle::new() });
+        let shared = Arc::new(Shared {
+            broker,
+            cause: OnceLock::new(),
+            throttle: Throttle::new(),
+        });
         let task = Task::new(stream, commands, shared.clone(), options);
         tokio::spawn(task.run());
         Connection {
@@ -187,9 +194,15 @@ impl Connection {
     /// [`ErrorKind::Unsupported`] when there is none.
     pub fn version_of<M: ClientRequest>(&self, cap: i16) -> Result<i16> {
         let (min, max) = (M::API_KEY.min_version(), M::API_KEY.max_version().min(cap));
-        let picked = self.versions.get().and_then(|versions| versions.pick(M::API_KEY, min, max));
+        let picked = self
+            .versions
+            .get()
+            .and_then(|versions| versions.pick(M::API_KEY, min, max));
         picked.ok_or_else(|| {
-            let text = format!("the broker does not support {} in versions {min} to {max}", M::API_KEY.name());
+            let text = format!(
+                "the broker does not support {} in versions {min} to {max}",
+                M::API_KEY.name()
+            );
             Error::new(ErrorKind::Unsupported, text).with_broker(self.broker())
         })
     }
@@ -201,7 +214,12 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is dead, its queue is full, or the request cannot be encoded. Nothing was sent.
-    pub fn send<'m, M: Message<'m> + ClientRequest>(&self, version: i16, body: &M, timeout: Duration) -> Result<Pending<M>> {
+    pub fn send<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        version: i16,
+        body: &M,
+        timeout: Duration,
+    ) -> Result<Pending<M>> {
         self.enqueue(version, body, timeout, true)
     }
 
@@ -209,9 +227,17 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::send`].
-    pub fn send_unanswered<'m, M: Message<'m> + ClientRequest>(&self, version: i16, body: &M, timeout: Duration) -> Result<Written> {
+    pub fn send_unanswered<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        version: i16,
+        body: &M,
+        timeout: Duration,
+    ) -> Result<Written> {
         let pending = self.enqueue(version, body, timeout, false)?;
-        Ok(Written { answer: pending.answer, shared: pending.shared })
+        Ok(Written {
+            answer: pending.answer,
+            shared: pending.shared,
+        })
     }
 
     fn enqueue<'m, M: Message<'m> + ClientRequest>(
@@ -229,16 +255,34 @@ impl Connection {
         })?;
         let (answer, receiver) = oneshot::channel();
         let deadline = Instant::now() + timeout;
-        let slot = Slot { correlation_id, api: M::API_KEY, version, deadline, timeout, answer, answered };
-        let outgoing = Outgoing { pieces: into_queue(pieces), started: false, slot };
+        let slot = Slot {
+            correlation_id,
+            api: M::API_KEY,
+            version,
+            deadline,
+            timeout,
+            answer,
+            answered,
+        };
+        let outgoing = Outgoing {
+            pieces: into_queue(pieces),
+            started: false,
+            slot,
+        };
         self.queue.try_send(outgoing).map_err(|refused| match refused {
             mpsc::error::TrySendError::Closed(_) => self.shared.cause(Persisted::No),
             mpsc::error::TrySendError::Full(_) => {
-                Error::new(ErrorKind::QueueFull, "too many requests wait for this connection").with_broker(self.broker())
+                Error::new(ErrorKind::QueueFull, "too many requests wait for this connection")
+                    .with_broker(self.broker())
             }
         })?;
         let shared = self.shared.clone();
-        Ok(Pending { answer: receiver, version, shared, request: PhantomData })
+        Ok(Pending {
+            answer: receiver,
+            version,
+            shared,
+            request: PhantomData,
+        })
     }
 }
 
@@ -249,7 +293,11 @@ fn into_queue(pieces: Pieces) -> VecDeque<Bytes> {
 impl Shared {
     fn cause(&self, persisted: Persisted) -> Error {
         let unknown = || Error::new(ErrorKind::Disconnected, "the connection was closed").with_broker(&self.broker);
-        self.cause.get().cloned().unwrap_or_else(unknown).with_persisted(persisted)
+        self.cause
+            .get()
+            .cloned()
+            .unwrap_or_else(unknown)
+            .with_persisted(persisted)
     }
 }
 
@@ -290,7 +338,11 @@ impl Future for Written {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let answer = std::task::ready!(Pin::new(&mut this.answer).poll(context));
-        Poll::Ready(answer.unwrap_or_else(|_| Err(this.shared.cause(Persisted::Possibly))).map(|_| ()))
+        Poll::Ready(
+            answer
+                .unwrap_or_else(|_| Err(this.shared.cause(Persisted::Possibly)))
+                .map(|_| ()),
+        )
     }
 }
 
@@ -454,9 +506,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
     fn poll_alarm(&mut self, context: &mut Context<'_>) -> Option<Error> {
         while self.alarm.as_mut().poll(context).is_ready() {
             let now = Instant::now();
-            let slots = || self.awaiting.iter().chain(self.outbox.iter().map(|outgoing| &outgoing.slot));
+            let slots = || {
+                self.awaiting
+                    .iter()
+                    .chain(self.outbox.iter().map(|outgoing| &outgoing.slot))
+            };
             if let Some(late) = slots().find(|slot| slot.deadline <= now) {
-                let text = format!("no answer to {} within {} ms", late.api.name(), late.timeout.as_millis());
+                let text = format!(
+                    "no answer to {} within {} ms",
+                    late.api.name(),
+                    late.timeout.as_millis()
+                );
                 let error = Error::new(ErrorKind::Timeout, text).with_broker(&self.shared.broker);
                 return Some(error.with_api(late.api, late.version));
             }
@@ -466,7 +526,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
                 let text = "the connection was closed because nobody used it";
                 return Some(Error::new(ErrorKind::Disconnected, text).with_broker(&self.shared.broker));
             }
-            let later = self.max_idle.map_or(FAR_AWAY, |idle| idle.max(Duration::from_millis(1)));
+            let later = self
+                .max_idle
+                .map_or(FAR_AWAY, |idle| idle.max(Duration::from_millis(1)));
             let next = slots().map(|slot| slot.deadline).chain(idle_until).min();
             self.alarm.as_mut().reset(next.unwrap_or(now + later));
         }
@@ -486,7 +548,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
         }
         let queued = std::iter::from_fn(|| self.commands.try_recv().ok());
         for outgoing in self.outbox.drain(..).chain(queued) {
-            let persisted = if outgoing.started { Persisted::Possibly } else { Persisted::No };
+            let persisted = if outgoing.started {
+                Persisted::Possibly
+            } else {
+                Persisted::No
+            };
             outgoing.slot.finish(Err(self.shared.cause(persisted)));
         }
     }
@@ -498,7 +564,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
 
     fn broken(&self, what: String) -> Error {
         let text = format!("the broker broke the protocol: {what}");
-        Error::new(ErrorKind::Protocol, text).with_retriable(true).with_broker(&self.shared.broker)
+        Error::new(ErrorKind::Protocol, text)
+            .with_retriable(true)
+            .with_broker(&self.shared.broker)
     }
 
     fn read_error(&self, end: ReadEnd) -> Error {

@@ -45,7 +45,13 @@ pub(super) struct FrameReader {
 impl FrameReader {
     /// Takes frames of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        FrameReader { scratch: Vec::new(), consumed: 0, large: None, limit, any_frame_yet: false }
+        FrameReader {
+            scratch: Vec::new(),
+            consumed: 0,
+            large: None,
+            limit,
+            any_frame_yet: false,
+        }
     }
 
     /// The next frame, without its length prefix.
@@ -91,15 +97,24 @@ impl FrameReader {
             return Ok(self.large.take().map(|(buffer, _)| Bytes::from(buffer)));
         }
         let rest = &self.scratch[self.consumed..];
-        if !self.any_frame_yet && let Some(server) = foreign(rest) {
+        if !self.any_frame_yet
+            && let Some(server) = foreign(rest)
+        {
             return Err(ReadEnd::Foreign(server));
         }
-        let Some((prefix, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((prefix, body)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = i32::from_be_bytes(*prefix);
         // The correlation id alone takes four bytes.
-        let total = usize::try_from(length).ok().filter(|length| (4..=self.limit).contains(length));
+        let total = usize::try_from(length)
+            .ok()
+            .filter(|length| (4..=self.limit).contains(length));
         let Some(total) = total else {
-            return Err(ReadEnd::BadLength { length: length.into(), limit: self.limit });
+            return Err(ReadEnd::BadLength {
+                length: length.into(),
+                limit: self.limit,
+            });
         };
         if let Some(frame) = body.get(..total) {
             let frame = Bytes::copy_from_slice(frame);
@@ -153,7 +168,10 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         (b"SSH-", "SSH"),
         (b"220 ", "SMTP or FTP"),
     ];
-    SIGNS.iter().find(|(sign, _)| bytes.starts_with(sign)).map(|(_, server)| *server)
+    SIGNS
+        .iter()
+        .find(|(sign, _)| bytes.starts_with(sign))
+        .map(|(_, server)| *server)
 }
 
 #[cfg(test)]
@@ -189,7 +207,16 @@ mod tests {
 
     #[tokio::test]
     async fn frames_of_all_sizes_come_out_as_they_went_in() {
-        let sizes = [4, 5, SCRATCH_BYTES - 5, SCRATCH_BYTES - 4, SCRATCH_BYTES - 3, 4, 3 * FIRST_RESERVATION + 7, 9];
+        let sizes = [
+            4,
+            5,
+            SCRATCH_BYTES - 5,
+            SCRATCH_BYTES - 4,
+            SCRATCH_BYTES - 3,
+            4,
+            3 * FIRST_RESERVATION + 7,
+            9,
+        ];
         let bytes: Vec<u8> = sizes.iter().flat_map(|size| frame(*size)).collect();
         let (frames, end) = read(&bytes, usize::MAX >> 1).await;
         assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
@@ -203,7 +230,10 @@ mod tests {
     async fn a_frame_cut_short_is_not_a_frame() {
         for cut in [1, 3, 4, 10] {
             let (frames, end) = read(&frame(20)[..cut], 1000).await;
-            assert!(frames.is_empty() && matches!(end, ReadEnd::Closed { inside: true }), "cut at {cut}");
+            assert!(
+                frames.is_empty() && matches!(end, ReadEnd::Closed { inside: true }),
+                "cut at {cut}"
+            );
         }
     }
 

@@ -18,8 +18,8 @@ pub(crate) trait ClientRequest: Request {
 }
 
 macro_rules! throttled {
-    ($($request:ident),* $(,)?) => {
-        $(impl ClientRequest for $request<'_> {
+    ($($request:ty),* $(,)?) => {
+        $(impl ClientRequest for $request {
             fn throttle_ms(response: &Self::Response<'_>) -> i32 {
                 response.throttle_time_ms
             }
@@ -28,19 +28,19 @@ macro_rules! throttled {
 }
 
 throttled!(
-    ApiVersionsRequest,
-    CreatePartitionsRequest,
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
+    ApiVersionsRequest<'_>,
+    CreatePartitionsRequest<'_>,
+    CreateTopicsRequest<'_>,
+    DeleteTopicsRequest<'_>,
     DescribeClusterRequest,
-    DescribeConfigsRequest,
-    DescribeTopicPartitionsRequest,
-    FetchRequest,
-    IncrementalAlterConfigsRequest,
-    InitProducerIdRequest,
-    ListOffsetsRequest,
-    MetadataRequest,
-    ProduceRequest,
+    DescribeConfigsRequest<'_>,
+    DescribeTopicPartitionsRequest<'_>,
+    FetchRequest<'_>,
+    IncrementalAlterConfigsRequest<'_>,
+    InitProducerIdRequest<'_>,
+    ListOffsetsRequest<'_>,
+    MetadataRequest<'_>,
+    ProduceRequest<'_>,
 );
 
 /// An answer, still encoded. Its bytes are shared: a slice of them keeps the whole alive and copies nothing.
@@ -59,7 +59,14 @@ impl<M: ClientRequest> ResponseFrame<M> {
     pub(super) fn new(frame: Bytes, version: i16, broker: &Arc<str>, throttle: Throttle) -> Result<Self> {
         let (_, body_offset) = frame::decode_response_header(M::API_KEY, version, &frame)
             .map_err(|error| Error::from(error).with_broker(broker).with_api(M::API_KEY, version))?;
-        Ok(ResponseFrame { frame, body_offset, version, broker: broker.clone(), throttle, request: PhantomData })
+        Ok(ResponseFrame {
+            frame,
+            body_offset,
+            version,
+            broker: broker.clone(),
+            throttle,
+            request: PhantomData,
+        })
     }
 
     /// The version of the request, and so of the answer.
@@ -87,8 +94,11 @@ impl<M: ClientRequest> ResponseFrame<M> {
     /// # Errors
     /// [`crate::ErrorKind::Protocol`] when the bytes are not what the version says.
     pub fn decode(&self) -> Result<M::Response<'_>> {
-        let response = M::Response::decode(&mut Reader::new(self.body()), self.version)
-            .map_err(|error| Error::from(error).with_broker(&self.broker).with_api(M::API_KEY, self.version))?;
+        let response = M::Response::decode(&mut Reader::new(self.body()), self.version).map_err(|error| {
+            Error::from(error)
+                .with_broker(&self.broker)
+                .with_api(M::API_KEY, self.version)
+        })?;
         self.throttle.obey(M::throttle_ms(&response));
         Ok(response)
     }

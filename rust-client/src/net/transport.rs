@@ -42,7 +42,10 @@ impl Transport {
         patience: Duration,
     ) -> Result<Transport, ConnectFailure> {
         let resolving = tokio::time::timeout(patience, tokio::net::lookup_host((host, port)));
-        let addresses = resolving.await.map_err(|_| ConnectFailure::TimedOut)?.map_err(ConnectFailure::Unresolved)?;
+        let addresses = resolving
+            .await
+            .map_err(|_| ConnectFailure::TimedOut)?
+            .map_err(ConnectFailure::Unresolved)?;
         let mut failure = ConnectFailure::Unresolved(io::Error::other("the name has no address"));
         for address in addresses {
             match tokio::time::timeout(patience, dial(address, config)).await {
@@ -56,7 +59,11 @@ impl Transport {
 }
 
 async fn dial(address: SocketAddr, config: &ClientConfig) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // Before connecting: the receive buffer's size decides the window that TCP offers.
     if let Some(bytes) = config.send_buffer_bytes {
         socket.set_send_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;

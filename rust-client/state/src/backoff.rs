@@ -15,7 +15,7 @@ const JITTER: f64 = 0.2;
 const MAX_DOUBLINGS: u32 = 40;
 
 /// Exponential waits with jitter: `min(uniform(0.8..1.2) * initial * 2^attempts, max)`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Backoff {
     initial_ms: u64,
     max_ms: u64,
@@ -27,7 +27,11 @@ impl Backoff {
     ///
     /// If `max_ms` is below `initial_ms`, every wait is `max_ms`, as in the Java client.
     pub fn new(initial_ms: u64, max_ms: u64, seed: u64) -> Self {
-        Backoff { initial_ms: initial_ms.min(max_ms), max_ms, random: StdRng::seed_from_u64(seed) }
+        Backoff {
+            initial_ms: initial_ms.min(max_ms),
+            max_ms,
+            random: StdRng::seed_from_u64(seed),
+        }
     }
 
     /// The wait after `failures` failures in a row: 0 for none, about the initial wait for the first.
@@ -57,7 +61,10 @@ mod tests {
         assert_eq!(backoff.next_ms(0), 0);
         for (failures, middle) in [(1, 100), (2, 200), (3, 400)] {
             let wait = backoff.next_ms(failures);
-            assert!(wait >= middle * 8 / 10 && wait <= middle * 12 / 10, "{failures} failures: {wait} ms");
+            assert!(
+                wait >= middle * 8 / 10 && wait <= middle * 12 / 10,
+                "{failures} failures: {wait} ms"
+            );
         }
         assert_eq!(backoff.next_ms(6), 1000);
         assert_eq!(backoff.next_ms(u32::MAX), 1000);

@@ -87,7 +87,11 @@ impl TopicInfo {
         match guess {
             Some(found) if found.partition == index => Some(found),
             // A broker that leaves partitions out moves the others; the list stays sorted.
-            _ => self.partitions.binary_search_by_key(&index, |p| p.partition).ok().map(|at| &self.partitions[at]),
+            _ => self
+                .partitions
+                .binary_search_by_key(&index, |p| p.partition)
+                .ok()
+                .map(|at| &self.partitions[at]),
         }
     }
 
@@ -168,7 +172,10 @@ impl ClusterSnapshot {
     pub fn leader_of(&self, topic: &str, partition: i32) -> Option<Leader> {
         let info = self.topics.get(topic)?.partition(partition)?;
         let node_id = info.leader?;
-        self.nodes.contains_key(&node_id).then_some(Leader { node_id, epoch: info.leader_epoch })
+        self.nodes.contains_key(&node_id).then_some(Leader {
+            node_id,
+            epoch: info.leader_epoch,
+        })
     }
 
     /// The picture after `response`: nodes replaced, topics merged by the rule of leader epochs.
@@ -192,7 +199,9 @@ impl ClusterSnapshot {
         }
         let mut seen = BTreeSet::new();
         for topic in &response.topics {
-            let name = topic.name.or_else(|| self.topic_name(topic.topic_id).map(|known| &**known));
+            let name = topic
+                .name
+                .or_else(|| self.topic_name(topic.topic_id).map(|known| &**known));
             if let Some(name) = name.filter(|name| !name.is_empty())
                 && seen.insert(name)
             {
@@ -286,8 +295,12 @@ fn nodes_of(response: &MetadataResponse<'_>) -> BTreeMap<i32, Node> {
     for broker in response.brokers.iter().take(MAX_NODES) {
         let port = u16::try_from(broker.port).unwrap_or(0);
         if broker.node_id >= 0 && !broker.host.is_empty() && port != 0 {
-            let node =
-                Node { id: broker.node_id, host: broker.host.into(), port, rack: broker.rack.map(Arc::from) };
+            let node = Node {
+                id: broker.node_id,
+                host: broker.host.into(),
+                port,
+                rack: broker.rack.map(Arc::from),
+            };
             nodes.entry(broker.node_id).or_insert(node);
         }
     }
@@ -296,7 +309,8 @@ fn nodes_of(response: &MetadataResponse<'_>) -> BTreeMap<i32, Node> {
 
 fn partitions_of(topic: &MetadataResponseTopic<'_>, known: Option<&TopicInfo>) -> Vec<PartitionInfo> {
     // Without an id on either side nothing says that the topic is a new one, so the epochs decide.
-    let same_topic = known.filter(|known| known.id == topic.topic_id || known.id == Uuid::ZERO || topic.topic_id == Uuid::ZERO);
+    let same_topic =
+        known.filter(|known| known.id == topic.topic_id || known.id == Uuid::ZERO || topic.topic_id == Uuid::ZERO);
     let mut partitions: Vec<PartitionInfo> = topic
         .partitions
         .iter()
@@ -331,7 +345,7 @@ fn newer(answer: &MetadataResponsePartition, known: Option<&TopicInfo>) -> Parti
 ///
 /// By age (`metadata.max.age.ms`) and on demand, but never sooner after the last attempt than the backoff allows: a
 /// cluster in trouble is not helped by a thousand questions.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RefreshTimer {
     max_age_ms: u64,
     refreshed: Option<Time>,
@@ -419,7 +433,12 @@ mod tests {
     const OTHER_ID: Uuid = Uuid([8; 16]);
 
     fn broker(node_id: i32) -> MetadataResponseBroker<'static> {
-        MetadataResponseBroker { node_id, host: "kafka", port: 9092, ..Default::default() }
+        MetadataResponseBroker {
+            node_id,
+            host: "kafka",
+            port: 9092,
+            ..Default::default()
+        }
     }
 
     fn partition(index: i32, leader: i32, epoch: i32) -> MetadataResponsePartition {
@@ -431,16 +450,32 @@ mod tests {
         }
     }
 
-    fn topic(name: &'static str, id: Uuid, partitions: Vec<MetadataResponsePartition>) -> MetadataResponseTopic<'static> {
-        MetadataResponseTopic { name: Some(name), topic_id: id, partitions, ..Default::default() }
+    fn topic(
+        name: &'static str,
+        id: Uuid,
+        partitions: Vec<MetadataResponsePartition>,
+    ) -> MetadataResponseTopic<'static> {
+        MetadataResponseTopic {
+            name: Some(name),
+            topic_id: id,
+            partitions,
+            ..Default::default()
+        }
     }
 
     fn answer(topics: Vec<MetadataResponseTopic<'static>>) -> MetadataResponse<'static> {
-        MetadataResponse { brokers: vec![broker(1), broker(2)], controller_id: 1, topics, ..Default::default() }
+        MetadataResponse {
+            brokers: vec![broker(1), broker(2)],
+            controller_id: 1,
+            topics,
+            ..Default::default()
+        }
     }
 
     fn leader(snapshot: &ClusterSnapshot) -> Option<(i32, i32)> {
-        snapshot.leader_of("orders", 0).map(|leader| (leader.node_id, leader.epoch))
+        snapshot
+            .leader_of("orders", 0)
+            .map(|leader| (leader.node_id, leader.epoch))
     }
 
     fn with(id: Uuid, leader: i32, epoch: i32) -> MetadataResponse<'static> {
@@ -504,19 +539,46 @@ mod tests {
     #[test]
     fn what_an_answer_gets_wrong_is_left_out() {
         let mut response = answer(vec![
-            topic("orders", ID, vec![partition(3, 1, 0), partition(-1, 1, 0), partition(i32::MAX, 1, 0), partition(0, 1, 0)]),
+            topic(
+                "orders",
+                ID,
+                vec![
+                    partition(3, 1, 0),
+                    partition(-1, 1, 0),
+                    partition(i32::MAX, 1, 0),
+                    partition(0, 1, 0),
+                ],
+            ),
             topic("orders", OTHER_ID, vec![]),
             topic("", ID, vec![partition(0, 1, 0)]),
-            MetadataResponseTopic { name: None, topic_id: OTHER_ID, ..Default::default() },
+            MetadataResponseTopic {
+                name: None,
+                topic_id: OTHER_ID,
+                ..Default::default()
+            },
         ]);
-        for (node_id, host, port) in [(3, "", 9092), (4, "a", 0), (5, "a", 70_000), (-6, "a", 1), (1, "second", 1)] {
-            response.brokers.push(MetadataResponseBroker { node_id, host, port, ..Default::default() });
+        for (node_id, host, port) in [
+            (3, "", 9092),
+            (4, "a", 0),
+            (5, "a", 70_000),
+            (-6, "a", 1),
+            (1, "second", 1),
+        ] {
+            response.brokers.push(MetadataResponseBroker {
+                node_id,
+                host,
+                port,
+                ..Default::default()
+            });
         }
         let snapshot = ClusterSnapshot::default().merged(&response, Scope::All);
         assert_eq!(snapshot.nodes().map(|node| node.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(snapshot.node(1).map(|node| &*node.host), Some("kafka"));
         let orders = snapshot.topic("orders").unwrap();
-        assert_eq!(orders.partitions.iter().map(|p| p.partition).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(
+            orders.partitions.iter().map(|p| p.partition).collect::<Vec<_>>(),
+            [0, 3]
+        );
         assert_eq!(orders.partition_count(), 4);
         assert!(orders.partition(3).is_some() && orders.partition(1).is_none());
         assert_eq!(snapshot.topics().len(), 1);
@@ -525,10 +587,21 @@ mod tests {
     #[test]
     fn a_newer_leader_named_by_another_answer_is_taken_in_with_its_address() {
         let snapshot = ClusterSnapshot::default().merged(&with(ID, 1, 5), Scope::Some);
-        let node = Node { id: 9, host: "kafka-9".into(), port: 9092, rack: None };
-        let newer = snapshot.with_leader("orders", 0, Leader { node_id: 9, epoch: 6 }, Some(node)).unwrap();
+        let node = Node {
+            id: 9,
+            host: "kafka-9".into(),
+            port: 9092,
+            rack: None,
+        };
+        let newer = snapshot
+            .with_leader("orders", 0, Leader { node_id: 9, epoch: 6 }, Some(node))
+            .unwrap();
         assert_eq!(leader(&newer), Some((9, 6)));
-        assert!(newer.with_leader("orders", 0, Leader { node_id: 1, epoch: 6 }, None).is_none());
+        assert!(
+            newer
+                .with_leader("orders", 0, Leader { node_id: 1, epoch: 6 }, None)
+                .is_none()
+        );
     }
 
     proptest! {

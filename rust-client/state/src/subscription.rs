@@ -113,7 +113,12 @@ pub struct SubscriptionState {
 impl SubscriptionState {
     /// Nothing assigned.
     pub fn new(policy: ResetPolicy, backoff: Backoff) -> Self {
-        SubscriptionState { partitions: BTreeMap::new(), policy, next_fence: 1, backoff }
+        SubscriptionState {
+            partitions: BTreeMap::new(),
+            policy,
+            next_fence: 1,
+            backoff,
+        }
     }
 
     /// Reads exactly `partitions` from now on. Those that were assigned before keep their place.
@@ -173,7 +178,10 @@ impl SubscriptionState {
 
     /// The assigned partitions for which no place is known and none is being looked up.
     pub fn without_position(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.partitions.iter().filter(|(_, state)| state.place == Place::Unknown).map(|(partition, _)| partition)
+        self.partitions
+            .iter()
+            .filter(|(_, state)| state.place == Place::Unknown)
+            .map(|(partition, _)| partition)
     }
 
     /// Moves `partition` to `offset`. False if it is not assigned.
@@ -189,8 +197,15 @@ impl SubscriptionState {
     }
 
     fn move_to(&mut self, partition: &TopicPartition, fence: u64, place: Place, position: Option<i64>) -> bool {
-        let Some(state) = self.partitions.get_mut(partition) else { return false };
-        *state = Partition { fence, place, position, ..state.clone() };
+        let Some(state) = self.partitions.get_mut(partition) else {
+            return false;
+        };
+        *state = Partition {
+            fence,
+            place,
+            position,
+            ..state.clone()
+        };
         state.buffered_bytes = 0;
         state.failures = 0;
         state.not_before = Time::ZERO;
@@ -211,7 +226,10 @@ impl SubscriptionState {
 
     /// The paused partitions, in order.
     pub fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.partitions.iter().filter(|(_, state)| state.paused).map(|(partition, _)| partition)
+        self.partitions
+            .iter()
+            .filter(|(_, state)| state.paused)
+            .map(|(partition, _)| partition)
     }
 
     /// The offset of the next record that the application gets; `None` while unknown or not assigned.
@@ -237,7 +255,11 @@ impl SubscriptionState {
                 && state.not_before <= now
             {
                 *asking = true;
-                return Some(Reset { partition: partition.clone(), target: *target, fence: state.fence });
+                return Some(Reset {
+                    partition: partition.clone(),
+                    target: *target,
+                    fence: state.fence,
+                });
             }
         }
         None
@@ -275,7 +297,11 @@ impl SubscriptionState {
             match state.place {
                 Place::Resetting { .. } if state.failures == 0 && !state.paused => return Vec::new(),
                 Place::At { fetch_offset } if state.wants_fetch(enough, now) => {
-                    targets.push(FetchTarget { partition: partition.clone(), offset: fetch_offset, fence: state.fence });
+                    targets.push(FetchTarget {
+                        partition: partition.clone(),
+                        offset: fetch_offset,
+                        fence: state.fence,
+                    });
                 }
                 _ => {}
             }
@@ -311,10 +337,14 @@ impl SubscriptionState {
         bytes: usize,
         high_watermark: i64,
     ) -> bool {
-        let Some(state) = self.current(partition, fence) else { return false };
+        let Some(state) = self.current(partition, fence) else {
+            return false;
+        };
         state.high_watermark = Some(high_watermark).filter(|offset| *offset >= 0);
         state.failures = 0;
-        let Place::At { fetch_offset } = &mut state.place else { return false };
+        let Place::At { fetch_offset } = &mut state.place else {
+            return false;
+        };
         *fetch_offset = next_offset.max(*fetch_offset);
         state.buffered_bytes += bytes;
         true
@@ -323,7 +353,9 @@ impl SubscriptionState {
     /// The application took records up to `next_offset`, exclusively, and `bytes` left the buffer. False if they were
     /// stale and must not be handed over.
     pub fn advance(&mut self, partition: &TopicPartition, fence: u64, next_offset: i64, bytes: usize) -> bool {
-        let Some(state) = self.current(partition, fence) else { return false };
+        let Some(state) = self.current(partition, fence) else {
+            return false;
+        };
         state.buffered_bytes = state.buffered_bytes.saturating_sub(bytes);
         // Never backwards: a broker that repeats itself must not make the application see a record twice.
         state.position = Some(state.position.map_or(next_offset, |position| position.max(next_offset)));
@@ -354,7 +386,9 @@ impl SubscriptionState {
         now: Time,
     ) -> OutOfRange {
         let target = self.policy_target();
-        let Some(state) = self.current(partition, fence) else { return OutOfRange::Stale };
+        let Some(state) = self.current(partition, fence) else {
+            return OutOfRange::Stale;
+        };
         // The answer to an older question: the fetch offset has moved on since.
         if state.place != (Place::At { fetch_offset: offset }) {
             return OutOfRange::Stale;
@@ -389,7 +423,12 @@ impl SubscriptionState {
     pub fn handle_recreated(&mut self, topic: &str) -> Vec<TopicPartition> {
         let place = self.policy_place();
         let mut moved = Vec::new();
-        let partitions: Vec<_> = self.partitions.keys().filter(|key| &*key.topic == topic).cloned().collect();
+        let partitions: Vec<_> = self
+            .partitions
+            .keys()
+            .filter(|key| &*key.topic == topic)
+            .cloned()
+            .collect();
         for partition in partitions {
             let fence = self.new_fence();
             if self.move_to(&partition, fence, place, None) {
@@ -496,7 +535,10 @@ mod tests {
         state.seek(&tp(0), 5);
         assert!(!state.handle_fetched(&tp(0), fence, 20, 10, 100));
         assert!(!state.advance(&tp(0), fence, 20, 10));
-        assert_eq!(state.handle_out_of_range(&tp(0), fence, 10, Time::ZERO), OutOfRange::Stale);
+        assert_eq!(
+            state.handle_out_of_range(&tp(0), fence, 10, Time::ZERO),
+            OutOfRange::Stale
+        );
         assert_eq!((state.position(&tp(0)), fetches(&state)[0].offset), (Some(5), 5));
     }
 
@@ -522,9 +564,15 @@ mod tests {
     fn records_already_buffered_are_handed_over_before_a_reset() {
         let (mut state, fence) = placed();
         state.handle_fetched(&tp(0), fence, 20, 100, 30);
-        assert_eq!(state.handle_out_of_range(&tp(0), fence, 20, Time::ZERO), OutOfRange::Stale);
+        assert_eq!(
+            state.handle_out_of_range(&tp(0), fence, 20, Time::ZERO),
+            OutOfRange::Stale
+        );
         assert!(state.advance(&tp(0), fence, 20, 100), "still current");
-        assert_eq!(state.handle_out_of_range(&tp(0), fence, 20, Time(2000)), OutOfRange::Reset(Target::Earliest));
+        assert_eq!(
+            state.handle_out_of_range(&tp(0), fence, 20, Time(2000)),
+            OutOfRange::Reset(Target::Earliest)
+        );
     }
 
     #[test]
@@ -533,7 +581,10 @@ mod tests {
         state.assign(&[tp(0)]);
         state.seek(&tp(0), 10);
         let fence = fetches(&state)[0].fence;
-        assert_eq!(state.handle_out_of_range(&tp(0), fence, 10, Time::ZERO), OutOfRange::Fail);
+        assert_eq!(
+            state.handle_out_of_range(&tp(0), fence, 10, Time::ZERO),
+            OutOfRange::Fail
+        );
         assert!(fetches(&state).is_empty());
     }
 
@@ -602,7 +653,10 @@ mod tests {
         let (mut state, fence) = placed();
         assert_eq!(state.handle_recreated("orders"), [tp(0)]);
         assert!(!state.is_current(&tp(0), fence));
-        assert_eq!(state.next_reset(Time::ZERO).map(|reset| reset.target), Some(Target::Earliest));
+        assert_eq!(
+            state.next_reset(Time::ZERO).map(|reset| reset.target),
+            Some(Target::Earliest)
+        );
         assert!(state.handle_recreated("other").is_empty());
     }
 }

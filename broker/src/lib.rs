@@ -1,3 +1,19 @@
 //! A thin reference broker of the Kafka protocol, as a library and a process.
+//!
+//! ```text
+//! server      accepts          -> connection
+//! connection  frames           -> dispatch      (requests in order, responses in order)
+//! dispatch    decoded requests -> handlers      (the table of what is served)
+//! handlers    meaning          -> replica_manager (records), controller (metadata)
+//! ```
 
+pub mod broker;
 pub mod config;
+pub mod connection;
+pub mod dispatch;
+pub mod frame_buffer;
+pub mod handlers;
+pub mod purgatory;
+pub mod server;
+
+pub use dispatch::{ServedApi, served_apis};

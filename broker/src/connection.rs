@@ -1,0 +1,267 @@
+//! One socket: requests in order, responses in order.
+//!
+//! In: an accepted socket. Out: nothing but log lines; the connection lives and dies here, on one task.
+//! Requests are carried out one after the other. A parked one (a fetch that waits for records, a produce that waits
+//! for its replicas) lets later requests be carried out, but their answers wait behind its own.
+//!
+//! Everything is bounded: frames by `socket.request.max.bytes`, answers owed by [`WINDOW`], answers not yet written by
+//! [`WINDOW_BYTES`] and one response. A peer that does not read is not read from.
+
+use crate::dispatch;
+use crate::frame_buffer::{Inbox, Outbox, Refusal};
+use crate::handlers::{CloseReason, Context, Reply};
+use crate::server;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, warn};
+
+/// Answers that one connection may be owed before it is no longer read from.
+const WINDOW: usize = 128;
+/// Bytes of answers that may wait to be written before the connection is no longer read from.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// A peer must send one whole request within this time; after that, `connections.max.idle.ms` counts.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(30);
+/// After this long without a request, buffers are given back.
+const REST_AFTER: Duration = Duration::from_secs(10);
+
+/// What the configuration says about connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `socket.request.max.bytes`.
+    pub max_frame: usize,
+    /// `connections.max.idle.ms`; `None` when negative: connections may be idle for ever.
+    pub max_idle: Option<Duration>,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed it, the broker stops, or it was idle for too long.
+    Quiet(&'static str),
+    /// The peer did something that is worth a line in the log.
+    Refused(Refusal),
+    Closed(CloseReason),
+    Io(io::Error),
+}
+
+enum Event {
+    Readable(io::Result<()>),
+    Writable(io::Result<()>),
+    Answered(Reply),
+    Alarm,
+    Stop,
+}
+
+/// Carries out the requests of `stream` until either side ends it.
+///
+/// When `stop` becomes true no more requests are read; answers that are ready are still written, parked ones are not
+/// waited for.
+pub async fn serve(stream: TcpStream, context: Context, limits: Limits, stop: watch::Receiver<bool>) {
+    let peer = context.peer;
+    let mut connection = Connection::new(stream, context, limits);
+    match connection.run(stop).await {
+        End::Quiet(reason) => debug!(%peer, "connection closed: {reason}"),
+        End::Refused(refusal) => warn!(%peer, "closed the connection: {refusal}"),
+        End::Closed(reason) => warn!(%peer, "closed the connection: {reason}"),
+        End::Io(error) => debug!(%peer, "connection lost: {error}"),
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    context: Context,
+    limits: Limits,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Answers owed, in the order of the requests. The first one is parked, or the queue is empty.
+    owed: VecDeque<Reply>,
+    owed_bytes: usize,
+    /// When the peer last sent a whole request or took an answer.
+    active_at: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, context: Context, limits: Limits) -> Self {
+        let now = Instant::now();
+        Connection {
+            stream,
+            context,
+            limits,
+            inbox: Inbox::new(limits.max_frame),
+            outbox: Outbox::default(),
+            owed: VecDeque::new(),
+            owed_bytes: 0,
+            active_at: now,
+            alarm: Box::pin(sleep_until(now + REST_AFTER)),
+        }
+    }
+
+    async fn run(&mut self, mut stop: watch::Receiver<bool>) -> End {
+        loop {
+            let drained = match self.carry_out().await {
+                Ok(drained) => drained,
+                Err(end) => {
+                    // What was answered before the offending request still leaves, as far as the socket takes it.
+                    let _ = self.write();
+                    return end;
+                }
+            };
+            if let Err(error) = self.write() {
+                return End::Io(error);
+            }
+            if !drained && self.window_open() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let end = match self.next_event(&mut stop).await {
+                Event::Readable(ready) => ready.map_err(End::Io).and_then(|()| self.read()),
+                Event::Writable(ready) => ready.map_err(End::Io),
+                Event::Answered(reply) => self.answered(reply),
+                Event::Alarm => self.look_at_the_clock(),
+                Event::Stop => Err(End::Quiet("the broker stops")),
+            };
+            if let Err(end) = end {
+                return end;
+            }
+        }
+    }
+
+    async fn next_event(&mut self, stop: &mut watch::Receiver<bool>) -> Event {
+        let (reading, writing) = (self.window_open(), !self.outbox.is_empty());
+        let answering = self.outbox.len() < WINDOW_BYTES;
+        let owed = &mut self.owed;
+        let parked = async {
+            match owed.front_mut() {
+                Some(Reply::Parked(reply)) if answering => reply.as_mut().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = server::stopping(stop) => Event::Stop,
+            ready = self.stream.writable(), if writing => Event::Writable(ready),
+            reply = parked => Event::Answered(reply),
+            ready = self.stream.readable(), if reading => Event::Readable(ready),
+            () = self.alarm.as_mut() => Event::Alarm,
+        }
+    }
+
+    fn window_open(&self) -> bool {
+        self.owed.len() < WINDOW && self.owed_bytes + self.outbox.len() < WINDOW_BYTES
+    }
+
+    /// Carries out the requests that have arrived, as far as the window allows. False when it was the window that
+    /// ended it.
+    async fn carry_out(&mut self) -> Result<bool, End> {
+        while self.window_open() {
+            let Some(frame) = self.inbox.next_frame().map_err(End::Refused)? else {
+                return Ok(true);
+            };
+            self.active_at = Instant::now();
+            let reply = dispatch::dispatch(&self.context, &frame).await;
+            self.owe(reply)?;
+        }
+        Ok(false)
+    }
+
+    fn owe(&mut self, reply: Reply) -> Result<(), End> {
+        match reply {
+            Reply::Nothing => Ok(()),
+            Reply::Close(reason) => Err(End::Closed(reason)),
+            reply if self.owed.is_empty() => self.release(reply),
+            reply => {
+                if let Reply::Now(pieces) = &reply {
+                    self.owed_bytes += pieces.len();
+                }
+                self.owed.push_back(reply);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands an answer that is next in order to the outbox, or parks it at the front.
+    fn release(&mut self, reply: Reply) -> Result<(), End> {
+        match reply {
+            Reply::Now(pieces) => pieces.iter().for_each(|piece| self.outbox.push(piece.clone())),
+            Reply::Parked(_) => self.owed.push_front(reply),
+            Reply::Nothing => {}
+            Reply::Close(reason) => return Err(End::Closed(reason)),
+        }
+        Ok(())
+    }
+
+    /// The parked request at the front has its answer: it leaves, and those that waited behind it.
+    fn answered(&mut self, reply: Reply) -> Result<(), End> {
+        self.owed.pop_front();
+        self.active_at = Instant::now();
+        self.release(reply)?;
+        while matches!(self.owed.front(), Some(Reply::Now(_))) {
+            let Some(Reply::Now(pieces)) = self.owed.pop_front() else {
+                break;
+            };
+            self.owed_bytes = self.owed_bytes.saturating_sub(pieces.len());
+            self.release(Reply::Now(pieces))?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), End> {
+        match self.stream.try_read_buf(self.inbox.with_room()) {
+            Ok(0) if self.inbox.is_empty() => Err(End::Quiet("the peer closed it")),
+            Ok(0) => Err(End::Quiet("the peer closed it in the middle of a request")),
+            Ok(bytes) => {
+                self.inbox.arrived(bytes);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(End::Io(error)),
+        }
+    }
+
+    /// Writes as much as the socket takes without waiting.
+    fn write(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            let stream = &self.stream;
+            match self.outbox.write_with(|slices| stream.try_write_vectored(slices)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => self.active_at = Instant::now(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes an idle connection; gives the buffers of a quiet one back.
+    fn look_at_the_clock(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let idle = now.saturating_duration_since(self.active_at);
+        let limit = if self.inbox.greeted() {
+            self.limits.max_idle
+        } else {
+            Some(FIRST_REQUEST_WITHIN)
+        };
+        let waits_for_us = !self.owed.is_empty();
+        if let Some(limit) = limit.filter(|_| !waits_for_us)
+            && idle >= limit
+        {
+            return Err(End::Quiet("it was idle"));
+        }
+        if idle >= REST_AFTER {
+            self.inbox.rest();
+            self.outbox.rest();
+        }
+        let until_idle = limit
+            .map(|limit| limit.saturating_sub(idle))
+            .filter(|left| !left.is_zero());
+        self.alarm
+            .as_mut()
+            .reset(now + until_idle.unwrap_or(REST_AFTER).min(REST_AFTER));
+        Ok(())
+    }
+}

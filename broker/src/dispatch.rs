@@ -1,0 +1,109 @@
+//! From a frame to a handler and back: the table of what is served, and the only big match.
+//!
+//! In: one request frame. Out: a [`Reply`].
+//! It checks the version before it decodes the body. What is refused:
+//! - an ApiVersions request in an unknown version: answered in version 0, with UNSUPPORTED_VERSION *and* the list, so
+//!   that a newer client can choose again;
+//! - a Produce request in version 0, 1 or 2: answered with UNSUPPORTED_VERSION in its own shape (these are advertised,
+//!   see [`served_apis`], but never carried out);
+//! - any other API or version that is not in the table, and bytes that do not decode: the connection is closed with a
+//!   line in the log, as Kafka does, because no answer could be read by that client.
+
+use crate::handlers::{self, CloseReason, Context, Reply, ReplyTo};
+use ottla_protocol::ApiKey;
+use ottla_protocol::Message;
+use ottla_protocol::frame::{self, RequestHeader};
+use ottla_protocol::messages;
+use ottla_protocol::wire::{DecodeError, Reader};
+
+/// One row of the table of served APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedApi {
+    /// The API.
+    pub key: ApiKey,
+    /// The lowest version that is carried out.
+    pub min_version: i16,
+    /// The highest version that is carried out.
+    pub max_version: i16,
+    /// The lowest version that ApiVersions announces. Differs from `min_version` for Produce only.
+    pub advertised_min_version: i16,
+}
+
+const fn served(key: ApiKey, min_version: i16, max_version: i16) -> ServedApi {
+    ServedApi {
+        key,
+        min_version,
+        max_version,
+        advertised_min_version: min_version,
+    }
+}
+
+/// Ordered by key. The versions are those of Apache Kafka 4.4; a test compares them with the message definitions.
+const SERVED: &[ServedApi] = &[served(ApiKey::ApiVersions, 0, 5)];
+
+/// Which APIs this broker carries out, and in which versions, ordered by key.
+///
+/// ApiVersions answers with this table, and the README prints it.
+pub fn served_apis() -> &'static [ServedApi] {
+    SERVED
+}
+
+fn is_served(key: ApiKey, version: i16) -> bool {
+    SERVED
+        .iter()
+        .any(|api| api.key == key && (api.min_version..=api.max_version).contains(&version))
+}
+
+/// Carries out one request. Effects have happened, in the order of the calls, when this returns.
+pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
+    let (header, body_at) = match frame::decode_request_header(frame) {
+        Ok(decoded) => decoded,
+        Err(error) => return Reply::Close(CloseReason::Malformed(error)),
+    };
+    let Some(key) = ApiKey::from_code(header.api_key) else {
+        return Reply::Close(CloseReason::UnknownApi { key: header.api_key });
+    };
+    let to = ReplyTo::new(key, &header);
+    if !is_served(key, header.api_version) {
+        return refuse(to);
+    }
+    route(context, key, &header, frame.get(body_at..).unwrap_or_default()).await
+}
+
+fn refuse(to: ReplyTo) -> Reply {
+    match (to.key, to.version) {
+        (ApiKey::ApiVersions, _) => handlers::api_versions::unsupported_version(to),
+        (key, version) => Reply::Close(CloseReason::NotServed { key, version }),
+    }
+}
+
+fn decode<'a, M: Message<'a>>(header: &RequestHeader<'_>, body: &'a [u8]) -> Result<M, DecodeError> {
+    M::decode(&mut Reader::new(body), header.api_version)
+}
+
+/// Decodes the body as `$request` and calls the handler; a body that does not decode closes the connection.
+macro_rules! call {
+    ($context:expr, $header:expr, $body:expr, $request:ident, $handler:path) => {
+        match decode::<messages::$request<'_>>($header, $body) {
+            // Boxed: one slow API must not make the task of every connection as large as its own state.
+            Ok(request) => Box::pin($handler($context, $header, request)).await,
+            Err(error) => Reply::Close(CloseReason::Malformed(error)),
+        }
+    };
+}
+
+async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body: &[u8]) -> Reply {
+    match key {
+        ApiKey::ApiVersions => call!(
+            context,
+            header,
+            body,
+            ApiVersionsRequest,
+            handlers::api_versions::handle
+        ),
+        _ => Reply::Close(CloseReason::NotServed {
+            key,
+            version: header.api_version,
+        }),
+    }
+}

@@ -1,0 +1,129 @@
+//! One file per API: what a request means and what it answers.
+//!
+//! In: a decoded request and the [`Context`] of its connection. Out: a [`Reply`].
+//! A handler knows nothing of sockets and frames; `dispatch` decodes for it and the connection writes for it.
+//!
+//! The header comment of each file says which versions it serves, in which order it checks, and what it refuses.
+
+use crate::broker::BrokerShared;
+use ottla_protocol::frame::{self, RequestHeader};
+use ottla_protocol::wire::{EncodeError, Pieces};
+use ottla_protocol::{ApiKey, Message};
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub mod api_versions;
+
+/// What a handler may use: the broker, and who is asking.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The broker this connection belongs to.
+    pub broker: Arc<BrokerShared>,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// The name of the listener that accepted it (`listeners`, e.g. `PLAINTEXT`): decides which address is advertised.
+    pub listener: Arc<str>,
+}
+
+impl Context {
+    /// Encodes `response` as the answer to the request with `header`.
+    ///
+    /// A response that cannot be encoded in the version asked for (a string too long for it, say) closes the
+    /// connection: half an answer would poison it anyway.
+    pub fn reply<'a, M: Message<'a>>(&self, header: &RequestHeader<'_>, response: &M) -> Reply {
+        let Some(key) = ApiKey::from_code(header.api_key) else {
+            return Reply::Close(CloseReason::UnknownApi { key: header.api_key });
+        };
+        ReplyTo::new(key, header).with(response)
+    }
+}
+
+/// What is left of a request once it is parked: enough to answer it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The API that was called.
+    pub key: ApiKey,
+    /// In this version.
+    pub version: i16,
+    /// The client's number for the request.
+    pub correlation_id: i32,
+}
+
+impl ReplyTo {
+    /// Where to answer the request to `key` with this header.
+    pub fn new(key: ApiKey, header: &RequestHeader<'_>) -> Self {
+        ReplyTo {
+            key,
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+        }
+    }
+
+    /// Encodes `response` as the answer.
+    pub fn with<'a, M: Message<'a>>(self, response: &M) -> Reply {
+        match frame::encode_response(self.key, self.version, self.correlation_id, response) {
+            Ok(pieces) => Reply::Now(pieces),
+            Err(error) => Reply::Close(CloseReason::Encode { key: self.key, error }),
+        }
+    }
+}
+
+/// What becomes of a request.
+pub enum Reply {
+    /// The answer, ready to be written.
+    Now(Pieces),
+    /// The effects are done and in order; the answer comes when the future does. It is polled on the task of its
+    /// connection, when all earlier answers have left, and dropped with the connection.
+    Parked(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// No answer is wanted (`acks=0`).
+    Nothing,
+    /// The connection cannot go on.
+    Close(CloseReason),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Now(pieces) => write!(f, "Now({} bytes)", pieces.len()),
+            Reply::Parked(_) => f.write_str("Parked"),
+            Reply::Nothing => f.write_str("Nothing"),
+            Reply::Close(reason) => write!(f, "Close({reason})"),
+        }
+    }
+}
+
+/// Why a handler wants its connection closed; written to the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseReason {
+    /// The frame is not a request, or not in the version it claims.
+    #[error("malformed request: {0}")]
+    Malformed(#[from] ottla_protocol::wire::DecodeError),
+    /// Kafka has no API with this key.
+    #[error("unknown API key {key}")]
+    UnknownApi {
+        /// The key in the request header.
+        key: i16,
+    },
+    /// Kafka has this API, but this broker serves another range of versions, or none.
+    #[error("{} version {version} is not served", .key.name())]
+    NotServed {
+        /// The API.
+        key: ApiKey,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A produce request that wanted no answer failed; closing is the only way to tell.
+    #[error("produce with acks=0 failed: {0}")]
+    SilentProduce(String),
+    /// The answer cannot be expressed in the version asked for.
+    #[error("cannot encode the {} response: {error}", .key.name())]
+    Encode {
+        /// The API.
+        key: ApiKey,
+        /// What does not fit.
+        error: EncodeError,
+    },
+}

@@ -302,6 +302,8 @@ impl Decompressor {
                 output.extend_from_slice(input);
                 Ok(())
             }
+            // Not even nothing is written as nothing. Some of the libraries would take it for no frames at all.
+            compression if input.is_empty() => Err(RecordError::CorruptCompression { compression }),
             #[cfg(feature = "gzip")]
             Compression::Gzip => self.gzip.get_or_insert_default().decode(input, max_bytes, output),
             #[cfg(feature = "snappy")]

@@ -74,15 +74,13 @@ impl Encoder {
 pub fn decode(input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
     let limit = output.len().saturating_add(max_bytes);
     let mut rest = input;
-    loop {
-        let Some(blocks) = rest.strip_prefix(&HEADER) else {
-            return decode_any(rest, limit, max_bytes, output);
+    while !rest.is_empty() {
+        rest = match rest.strip_prefix(&HEADER) {
+            Some(blocks) => decode_blocks(blocks, limit, max_bytes, output)?,
+            None => decode_any(rest, limit, max_bytes, output)?,
         };
-        rest = decode_blocks(blocks, limit, max_bytes, output)?;
-        if rest.is_empty() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// Decodes the blocks of a frame that begins with [`HEADER`] and returns what follows it.
@@ -128,13 +126,21 @@ fn decode_blocks<'a>(
     }
 }
 
-/// Decodes frames with linked blocks, checksums, sizes or larger blocks.
-fn decode_any(input: &[u8], limit: usize, max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
-    let mut decoder = FrameDecoder::new(input);
+/// Decodes one frame with linked blocks, checksums, a size or larger blocks and returns what follows it.
+fn decode_any<'a>(
+    input: &'a [u8],
+    limit: usize,
+    max_bytes: usize,
+    output: &mut Vec<u8>,
+) -> Result<&'a [u8], RecordError> {
+    // The library takes a frame without its end mark for a whole one, so the walk over the blocks is ours.
+    let after = after_frame(input).ok_or(CORRUPT)?;
+    let frame = input.get(..input.len() - after.len()).unwrap_or_default();
+    let mut decoder = FrameDecoder::new(frame);
     loop {
         let block = decoder.fill_buf().map_err(|_| CORRUPT)?;
         if block.is_empty() {
-            return Ok(());
+            return Ok(after);
         }
         if block.len() > limit - output.len() {
             return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
@@ -142,5 +148,29 @@ fn decode_any(input: &[u8], limit: usize, max_bytes: usize, output: &mut Vec<u8>
         output.extend_from_slice(block);
         let length = block.len();
         decoder.consume(length);
+    }
+}
+
+/// Walks over one frame, block by block, and returns what follows it; `None` if the frame does not end.
+fn after_frame(input: &[u8]) -> Option<&[u8]> {
+    const BLOCK_CHECKSUM: u8 = 1 << 4;
+    const CONTENT_SIZE: u8 = 1 << 3;
+    const CONTENT_CHECKSUM: u8 = 1 << 2;
+    const DICTIONARY: u8 = 1;
+
+    // Magic, flags and block size; then the optional fields and the header's checksum byte.
+    let ([m0, m1, m2, m3, flags, _block_size], rest) = input.split_first_chunk::<6>()?;
+    let has = |flag| usize::from(flags & flag != 0);
+    if !HEADER.starts_with(&[*m0, *m1, *m2, *m3]) || flags >> 6 != 1 {
+        return None;
+    }
+    let mut rest = rest.get(8 * has(CONTENT_SIZE) + 4 * has(DICTIONARY) + 1..)?;
+    loop {
+        let (length, blocks) = rest.split_first_chunk::<4>()?;
+        if *length == END {
+            return blocks.get(4 * has(CONTENT_CHECKSUM)..);
+        }
+        let length = (u32::from_le_bytes(*length) & !STORED) as usize;
+        rest = blocks.get(length..)?.get(4 * has(BLOCK_CHECKSUM)..)?;
     }
 }

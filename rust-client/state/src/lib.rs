@@ -17,10 +17,17 @@
 //! |---|---|
 //! | [`metadata`] | what the cluster looks like, which of two answers is newer, when to ask again |
 //! | [`subscription`] | what is assigned, from where to fetch next, what is paused, what must be reset |
+//! | [`partitioner`] | which partition a record goes to |
+//! | [`partition_queue`] | what of one partition leaves next, what is retried, which tickets complete |
+//! | [`sequence`] | what an attempt's outcome means, which sequence comes next |
 //! | [`backoff`] | how long to wait before the next attempt |
 
 pub mod backoff;
+pub mod batch;
 pub mod metadata;
+pub mod partition_queue;
+pub mod partitioner;
+pub mod sequence;
 pub mod subscription;
 
 use std::fmt;

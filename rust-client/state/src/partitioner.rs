@@ -1,0 +1,197 @@
+//! The partitioners: which partition a record goes to.
+//!
+//! Takes a key, or only the number of bytes already given to the current partition. Gives a partition number.
+//! It knows neither records nor leaders: the caller says which partitions are available and brings the random number.
+//!
+//! Keys are hashed as Kafka's Java producer does, so that every client puts the same key into the same partition.
+//! Records without a key stay with one partition for about `batch.size` bytes and then move on (KIP-480, KIP-794):
+//! full batches, and over time the same number of bytes for every partition, however slow its leader is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Kafka's 32-bit MurmurHash2, seed 0x9747b28c, as a signed number like Java's.
+pub fn murmur2(data: &[u8]) -> i32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+
+    // Java's length is an int; a key of 4 GiB cannot reach this place (it exceeds every record limit).
+    let mut hash = SEED ^ data.len() as u32;
+    let mut words = data.chunks_exact(4);
+    for word in &mut words {
+        let mut k = match word.first_chunk::<4>() {
+            Some(bytes) => u32::from_le_bytes(*bytes),
+            None => 0,
+        };
+        k = k.wrapping_mul(M);
+        k ^= k >> 24;
+        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        for (place, byte) in rest.iter().enumerate() {
+            hash ^= u32::from(*byte) << (8 * place);
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^= hash >> 15;
+    hash as i32
+}
+
+/// The partition of a key among `partitions` partitions; 0 if there are none.
+///
+/// The sign bit is cleared, not the number negated: that is what Java's producer does, and the two differ.
+pub fn partition_for_key(key: &[u8], partitions: u32) -> u32 {
+    let positive = (murmur2(key) & i32::MAX) as u32;
+    positive.checked_rem(partitions).unwrap_or(0)
+}
+
+/// Chooses one of the available partitions by a random number; any partition if none is available.
+///
+/// `available` is asked for the numbers 0 to `partitions - 1`. Gives 0 if there are no partitions at all.
+pub fn choose(random: u32, partitions: u32, available: impl Fn(u32) -> bool) -> u32 {
+    let count = (0..partitions).filter(|partition| available(*partition)).count() as u32;
+    match random.checked_rem(count) {
+        Some(place) => (0..partitions)
+            .filter(|partition| available(*partition))
+            .nth(place as usize)
+            .unwrap_or(0),
+        None => random.checked_rem(partitions).unwrap_or(0),
+    }
+}
+
+/// The partition that records without a key go to at present, and the bytes it was given since it was chosen.
+///
+/// Reading needs no lock. Everything that changes it is called under the lock of the current partition's queue, so
+/// that a record is counted for the partition that holds it.
+#[derive(Debug)]
+pub struct StickyPartition {
+    /// The partition plus one in the upper half (0: none chosen yet), bytes in the lower half.
+    word: AtomicU64,
+}
+
+impl Default for StickyPartition {
+    fn default() -> Self {
+        StickyPartition::new()
+    }
+}
+
+impl StickyPartition {
+    /// No partition is chosen yet.
+    pub const fn new() -> Self {
+        StickyPartition {
+            word: AtomicU64::new(0),
+        }
+    }
+
+    /// The current partition, if one was chosen.
+    #[inline]
+    pub fn current(&self) -> Option<u32> {
+        ((self.word.load(Ordering::Acquire) >> 32) as u32).checked_sub(1)
+    }
+
+    /// Bytes given to the current partition since it was chosen.
+    #[inline]
+    pub fn produced(&self) -> u32 {
+        self.word.load(Ordering::Acquire) as u32
+    }
+
+    /// Counts `bytes` appended to `partition`; does nothing if it is no longer the current one.
+    #[inline]
+    pub fn add(&self, partition: u32, bytes: usize) {
+        let word = self.word.load(Ordering::Acquire);
+        if (word >> 32) as u32 == partition.wrapping_add(1) {
+            let produced = (word as u32).saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+            self.word
+                .store((word & !0xffff_ffff) | u64::from(produced), Ordering::Release);
+        }
+    }
+
+    /// Whether to choose again before the next record, of `next` bytes, opens a new batch here.
+    ///
+    /// Asked only at the border of two batches. Switching in the middle of a batch would leave fractions behind: with
+    /// 12 KiB a linger time and batches of 16 KiB, every second batch would hold 4 KiB (KIP-794).
+    pub fn is_due(&self, next: usize, batch_size: usize) -> bool {
+        (self.produced() as usize).saturating_add(next) > batch_size
+    }
+
+    /// Chooses the first partition, or moves from `from` to `to`; `false` if somebody else was faster.
+    pub fn switch(&self, from: Option<u32>, to: u32) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        if ((word >> 32) as u32).checked_sub(1) != from {
+            return false;
+        }
+        let next = u64::from(to.wrapping_add(1)) << 32;
+        self.word
+            .compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (key, hash) pairs that Kafka's own tests publish for its Java hash.
+    const KNOWN: [(&[u8], i32); 6] = [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ];
+
+    #[test]
+    fn murmur2_gives_the_hashes_of_the_java_client() {
+        for (key, hash) in KNOWN {
+            assert_eq!(murmur2(key), hash, "{}", String::from_utf8_lossy(key));
+        }
+    }
+
+    #[test]
+    fn a_negative_hash_loses_its_sign_bit_and_is_not_negated() {
+        // -973932308 & 0x7fffffff = 1173551340; the absolute value would give another partition.
+        assert_eq!(partition_for_key(b"21", 7), 1173551340 % 7);
+        assert_ne!(partition_for_key(b"21", 7), 973932308 % 7);
+        for (key, _) in KNOWN {
+            for partitions in 1..50 {
+                assert!(partition_for_key(key, partitions) < partitions);
+            }
+        }
+    }
+
+    #[test]
+    fn without_partitions_nothing_divides_by_zero() {
+        assert_eq!(partition_for_key(b"21", 0), 0);
+        assert_eq!(choose(17, 0, |_| true), 0);
+    }
+
+    #[test]
+    fn only_available_partitions_are_chosen_while_there_are_any() {
+        for random in 0..100 {
+            assert!([1, 4].contains(&choose(random, 6, |partition| partition == 1 || partition == 4)));
+            assert!(choose(random, 6, |_| false) < 6);
+        }
+    }
+
+    #[test]
+    fn a_partition_is_kept_until_its_bytes_fill_a_batch() {
+        let sticky = StickyPartition::new();
+        assert_eq!(sticky.current(), None);
+        assert!(sticky.switch(None, 3));
+        sticky.add(3, 900);
+        assert!(!sticky.is_due(100, 1000), "1000 bytes are exactly one batch");
+        assert!(sticky.is_due(101, 1000));
+        sticky.add(2, 500);
+        assert_eq!(
+            sticky.produced(),
+            900,
+            "bytes of a partition that is no longer current do not count"
+        );
+        assert!(!sticky.switch(Some(2), 5), "the second of two who switch at once loses");
+        assert!(sticky.switch(Some(3), 0));
+        assert_eq!((sticky.current(), sticky.produced()), (Some(0), 0));
+    }
+}

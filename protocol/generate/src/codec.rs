@@ -298,12 +298,13 @@ fn read_field(message: &Message, of: &Struct, field: &Field, flexible: &str) -> 
     let flexible = if field.follows_flexible { flexible } else { "false" };
     let nullable = !field.nullable.is_empty();
     let opt = if nullable { "opt_" } else { "" };
+    let tagged = if field.tag.is_some() { "tagged_" } else { "" };
     let value = match &field.of {
         Type::Fixed(fixed) => format!("r.{}()", layout::fixed_name(*fixed).to_lowercase()),
         Type::Str => format!("r.{opt}str({flexible})"),
         Type::Bytes => format!("r.{opt}bytes({flexible})"),
         Type::Records => format!("r.{opt}records({flexible})"),
-        Type::Struct(name) if nullable => format!("r.opt_struct(|r| {name}::decode(r, version))"),
+        Type::Struct(name) if nullable => format!("r.opt_{tagged}struct(|r| {name}::decode(r, version))"),
         Type::Struct(name) => format!("{name}::decode(r, version)"),
         Type::Array(element) => {
             let min = layout::element_min(message, field, element)?;
@@ -403,6 +404,7 @@ fn write_field(message: &Message, of: &Struct, field: &Field, flexible: &str) ->
     let flexible = if field.follows_flexible { flexible } else { "false" };
     let nullable = !field.nullable.is_empty();
     let opt = if nullable { "opt_" } else { "" };
+    let tagged = if field.tag.is_some() { "tagged_" } else { "" };
     let value = format!("self.{}", field.rust);
     let names = format!(".at({:?}, \"{}{}\");", message.name, of.path, field.rust);
     let mut out = String::new();
@@ -426,7 +428,9 @@ fn write_field(message: &Message, of: &Struct, field: &Field, flexible: &str) ->
         Type::Str => format!("w.{opt}str({value}, {flexible}){names}"),
         Type::Bytes => format!("w.{opt}bytes({value}, {flexible}){names}"),
         Type::Records => format!("w.records(&{value}, {flexible}){names}"),
-        Type::Struct(_) if nullable => format!("w.opt_struct({value}.as_ref(), |w, value| value.encode(w, version));"),
+        Type::Struct(_) if nullable => {
+            format!("w.opt_{tagged}struct({value}.as_ref(), |w, value| value.encode(w, version));")
+        }
         Type::Struct(_) => format!("{value}.encode(w, version);"),
         Type::Array(element) => {
             let write = match &**element {

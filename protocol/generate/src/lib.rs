@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod jars;
 mod layout;
+pub mod sample;
 pub mod schema;
 mod tables;
 pub mod versions;

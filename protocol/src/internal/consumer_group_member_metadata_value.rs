@@ -74,7 +74,7 @@ impl<'a> Message<'a> for ConsumerGroupMemberMetadataValue<'a> {
             match tag {
                 0 => {
                     classic_member_metadata = r
-                        .opt_struct(|r| ClassicMemberMetadata::decode(r, version))
+                        .opt_tagged_struct(|r| ClassicMemberMetadata::decode(r, version))
                         .at("ConsumerGroupMemberMetadataValue", "classic_member_metadata")?
                 }
                 _ => {
@@ -120,7 +120,7 @@ impl<'a> Message<'a> for ConsumerGroupMemberMetadataValue<'a> {
         let mut tags = w.begin_tags();
         if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
             tags.field(w, 0, |w| {
-                w.opt_struct(self.classic_member_metadata.as_ref(), |w, value| {
+                w.opt_tagged_struct(self.classic_member_metadata.as_ref(), |w, value| {
                     value.encode(w, version)
                 });
             });

@@ -294,6 +294,20 @@ impl<'a> Reader<'a> {
         inner(self).map(Some).map_err(Into::into)
     }
 
+    /// Reads a struct in a tagged field, behind a varint that says whether it is there (0: null).
+    ///
+    /// # Errors
+    /// When the bytes end first, and whatever `inner` says.
+    pub fn opt_tagged_struct<T, E: Into<DecodeError>>(
+        &mut self,
+        inner: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.unsigned_varint()? == 0 {
+            return Ok(None);
+        }
+        inner(self).map(Some).map_err(Into::into)
+    }
+
     /// Reads the tagged fields at the end of a flexible struct. `field` gets each tag and a reader of exactly its
     /// bytes; it must read or skip (with [`Reader::take_rest`]) all of them.
     ///

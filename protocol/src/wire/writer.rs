@@ -317,6 +317,14 @@ impl Writer {
         self
     }
 
+    /// Writes a struct in a tagged field, behind a varint that says whether it is there.
+    pub fn opt_tagged_struct<T>(&mut self, value: Option<&T>, inner: impl FnOnce(&mut Self, &T)) -> &mut Self {
+        let Some(value) = value else { return self.u8(0) };
+        self.u8(1);
+        inner(self, value);
+        self
+    }
+
     /// Writes an empty section of tagged fields.
     #[inline]
     pub fn no_tags(&mut self) -> &mut Self {

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod dispatch;
 pub mod frame_buffer;
 pub mod handlers;
+pub mod log;
 pub mod purgatory;
 pub mod server;
 

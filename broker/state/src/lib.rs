@@ -11,7 +11,9 @@
 use std::fmt;
 use std::ops::Add;
 
+pub mod leader_epochs;
 pub mod partition;
+pub mod producers;
 
 /// Milliseconds since the broker started.
 ///

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::ops::Add;
 
+pub mod controller;
 pub mod leader_epochs;
 pub mod partition;
 pub mod producers;

@@ -1,5 +1,6 @@
 //! The broker: what its parts share, and how they start and stop.
 
+use crate::replica_manager::{Leadership, ReplicaManager};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What all connections of a broker share.
@@ -9,6 +10,8 @@ pub struct BrokerShared {
     pub node_id: i32,
     /// The cluster this broker belongs to.
     pub cluster_id: String,
+    /// The partitions on this broker.
+    pub replica_manager: ReplicaManager,
 }
 
 /// A node and where to reach it.
@@ -38,6 +41,11 @@ pub struct Feature {
 }
 
 impl BrokerShared {
+    /// Where to reach the leaders named, on the listener named. Leaders that are not known are left out.
+    pub fn nodes_of(&self, _listener: &str, _leaders: impl Iterator<Item = Leadership>) -> Vec<NodeAddress> {
+        Vec::new()
+    }
+
     /// The features of the cluster.
     pub fn finalized_features(&self) -> Vec<Feature> {
         Vec::new()

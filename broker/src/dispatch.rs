@@ -39,7 +39,17 @@ const fn served(key: ApiKey, min_version: i16, max_version: i16) -> ServedApi {
 }
 
 /// Ordered by key. The versions are those of Apache Kafka 4.4; a test compares them with the message definitions.
-const SERVED: &[ServedApi] = &[served(ApiKey::ApiVersions, 0, 5)];
+const SERVED: &[ServedApi] = &[
+    // librdkafka takes a lowest version above 0 to mean a broker too old for compression (KAFKA-18659), so 0 to 2 are
+    // announced, and refused when they come.
+    ServedApi {
+        advertised_min_version: 0,
+        ..served(ApiKey::Produce, 3, 13)
+    },
+    served(ApiKey::Fetch, 4, 18),
+    served(ApiKey::ListOffsets, 1, 11),
+    served(ApiKey::ApiVersions, 0, 5),
+];
 
 /// Which APIs this broker carries out, and in which versions, ordered by key.
 ///
@@ -65,14 +75,15 @@ pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
     };
     let to = ReplyTo::new(key, &header);
     if !is_served(key, header.api_version) {
-        return refuse(to);
+        return refuse(to, frame.get(body_at..).unwrap_or_default());
     }
     route(context, key, &header, frame.get(body_at..).unwrap_or_default()).await
 }
 
-fn refuse(to: ReplyTo) -> Reply {
+fn refuse(to: ReplyTo, body: &[u8]) -> Reply {
     match (to.key, to.version) {
         (ApiKey::ApiVersions, _) => handlers::api_versions::unsupported_version(to),
+        (ApiKey::Produce, 0..=2) => handlers::produce::unsupported_version(to, body),
         (key, version) => Reply::Close(CloseReason::NotServed { key, version }),
     }
 }
@@ -94,6 +105,15 @@ macro_rules! call {
 
 async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body: &[u8]) -> Reply {
     match key {
+        ApiKey::Produce => call!(context, header, body, ProduceRequest, handlers::produce::handle),
+        ApiKey::Fetch => call!(context, header, body, FetchRequest, handlers::fetch::handle),
+        ApiKey::ListOffsets => call!(
+            context,
+            header,
+            body,
+            ListOffsetsRequest,
+            handlers::list_offsets::handle
+        ),
         ApiKey::ApiVersions => call!(
             context,
             header,

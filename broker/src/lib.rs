@@ -15,6 +15,7 @@ pub mod frame_buffer;
 pub mod handlers;
 pub mod log;
 pub mod purgatory;
+pub mod replica_manager;
 pub mod server;
 
 pub use dispatch::{ServedApi, served_apis};

@@ -16,6 +16,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub mod api_versions;
+pub mod fetch;
+pub mod list_offsets;
+pub mod produce;
 
 /// What a handler may use: the broker, and who is asking.
 #[derive(Debug, Clone)]

@@ -1,1 +1,11 @@
 //! Peers and judges: whatever proves Ottla against other programs.
+//!
+//! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
+//! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
+//! - [`rng`]: the seeded numbers that every random test prints and can repeat.
+//!
+//! The judges themselves are `tests/*.rs`.
+
+pub mod peer;
+pub mod place;
+pub mod rng;

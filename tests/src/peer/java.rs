@@ -1,0 +1,252 @@
+//! Kafka's own command line tools (4.3.1), run in one JVM by `tests/java/Driver.java`.
+//!
+//! The console producer cannot set timestamps and does not tell where a record went. It takes text only: no byte of a
+//! key, value or header may be one of the separators below.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use super::lines::{Lines, from_hex, to_hex};
+use super::{Client, Content, Failure, Header, Incoming, Outgoing, Receipt};
+use crate::place;
+
+const NULL: &str = "<NULL>";
+const FIELD: &str = "<|>";
+const HEADER: &str = "<&>";
+const RECORD: &str = "<$>\n";
+
+/// The JVM with the tools.
+pub struct JavaTools(Lines);
+
+/// What a tool left when it exited.
+pub struct Outcome {
+    /// Its exit code.
+    pub exit: i64,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Standard output, if the tool succeeded.
+    ///
+    /// # Errors
+    /// Exit code and all output otherwise.
+    pub fn success(self) -> Result<String, Failure> {
+        let stdout = String::from_utf8_lossy(&self.stdout).into_owned();
+        if self.exit == 0 { Ok(stdout) } else { Err(format!("exit {}: {stdout}{}", self.exit, self.stderr)) }
+    }
+}
+
+/// Where Kafka's jars are.
+pub fn jars() -> PathBuf {
+    place::peer("kafka-4.3.1")
+}
+
+/// A `java` command whose class path holds the compiled `Driver` and all jars but that of the tools, which the driver
+/// loads afresh for each run.
+///
+/// # Panics
+/// When `Driver.java` does not compile.
+pub fn driver() -> Command {
+    static CLASSES: OnceLock<String> = OnceLock::new();
+    let class_path = CLASSES.get_or_init(|| {
+        let mut entries = vec![];
+        for entry in std::fs::read_dir(jars()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".jar") && !name.starts_with("kafka-tools-4") {
+                entries.push(entry.path().display().to_string());
+            }
+        }
+        // One folder a process: test programs may compile at the same time.
+        let classes = place::target().join("ottla-java").join(std::process::id().to_string());
+        let _ = std::fs::create_dir_all(&classes);
+        let compiled = Command::new("javac")
+            .arg("-d")
+            .arg(&classes)
+            .args(["-cp", &entries.join(":")])
+            .arg(place::repository().join("tests/java/Driver.java"))
+            .status();
+        assert!(compiled.is_ok_and(|status| status.success()), "tests/java/Driver.java does not compile");
+        entries.insert(0, classes.display().to_string());
+        entries.join(":")
+    });
+    let mut command = Command::new("java");
+    // The quick compiler and the plain collector: these JVMs live for seconds and share two cores with everything else.
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", class_path, "Driver"]);
+    command
+}
+
+impl JavaTools {
+    /// Starts the JVM.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start() -> Result<JavaTools, Failure> {
+        let tools = jars().join("kafka-tools-4.3.1.jar");
+        Ok(JavaTools(Lines::start("the Java tools", driver().arg("tools").arg(tools))?))
+    }
+
+    /// Runs the main class `main` with `args`, `stdin` as its standard input.
+    ///
+    /// # Errors
+    /// When the JVM is gone. A tool that fails is an [`Outcome`].
+    pub fn run(&self, main: &str, args: &[&str], stdin: &[u8]) -> Result<Outcome, Failure> {
+        let answer = self.0.ask(&json!({"main": main, "args": args, "stdin": to_hex(stdin)}))?;
+        let bytes = |name: &str| from_hex(answer.get(name).and_then(Value::as_str).unwrap_or_default());
+        Ok(Outcome {
+            exit: answer.get("exit").and_then(Value::as_i64).unwrap_or(-1),
+            stdout: bytes("stdout")?,
+            stderr: String::from_utf8_lossy(&bytes("stderr")?).into_owned(),
+        })
+    }
+
+    /// `kafka-topics --bootstrap-server BOOTSTRAP ARGS`.
+    ///
+    /// # Errors
+    /// When the tool fails: all it wrote.
+    pub fn topics(&self, bootstrap: &str, args: &[&str]) -> Result<String, Failure> {
+        let all = [&["--bootstrap-server", bootstrap], args].concat();
+        self.run("org.apache.kafka.tools.TopicCommand", &all, b"")?.success()
+    }
+
+    /// `kafka-dump-log ARGS`. Its output is returned whatever the exit code: it exits with 0 on broken files too.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn dump_log(&self, args: &[&str]) -> Result<String, Failure> {
+        self.run("org.apache.kafka.tools.DumpLogSegments", args, b"")?.success()
+    }
+}
+
+impl Client for JavaTools {
+    fn produce(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        codec: &str,
+        records: &[Outgoing],
+    ) -> Result<Option<Vec<Receipt>>, Failure> {
+        let mut lines = vec![];
+        for record in records {
+            line_of(&record.content, &mut lines);
+        }
+        let null = format!("null.marker={NULL}");
+        #[rustfmt::skip]
+        let args = [
+            "--bootstrap-server", bootstrap, "--topic", topic, "--compression-codec", codec,
+            "--command-property", "acks=all",
+            "--reader-property", "parse.key=true",
+            "--reader-property", "parse.headers=true",
+            "--reader-property", &null,
+        ];
+        let outcome = self.run("org.apache.kafka.tools.ConsoleProducer", &args, &lines)?;
+        // The tool reports a failed send on standard error only.
+        if outcome.exit != 0 || outcome.stderr.contains("Error when sending") {
+            return Err(format!("console producer, exit {}: {}", outcome.exit, outcome.stderr));
+        }
+        Ok(None)
+    }
+
+    fn consume(&self, bootstrap: &str, topic: &str, partition: i32, count: usize) -> Result<Vec<Incoming>, Failure> {
+        if count == 0 {
+            return Ok(vec![]);
+        }
+        let (partition, count_text) = (partition.to_string(), count.to_string());
+        let properties = [
+            "print.timestamp=true".to_owned(),
+            "print.offset=true".to_owned(),
+            "print.headers=true".to_owned(),
+            "print.key=true".to_owned(),
+            "print.value=true".to_owned(),
+            format!("key.separator={FIELD}"),
+            format!("headers.separator={HEADER}"),
+            format!("line.separator={RECORD}"),
+            format!("null.literal={NULL}"),
+        ];
+        #[rustfmt::skip]
+        let mut args = vec![
+            "--bootstrap-server", bootstrap, "--topic", topic, "--partition", &partition, "--offset", "earliest",
+            "--max-messages", &count_text, "--timeout-ms", "30000",
+        ];
+        for property in &properties {
+            args.extend(["--formatter-property", property]);
+        }
+        let outcome = self.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &args, b"")?;
+        let records: Vec<Incoming> = split(&outcome.stdout, RECORD)
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .map(record_of)
+            .collect::<Result<_, _>>()?;
+        if outcome.exit != 0 || records.len() != count {
+            return Err(format!("console consumer, exit {}, {} records: {}", outcome.exit, records.len(), outcome.stderr));
+        }
+        Ok(records)
+    }
+}
+
+/// `h1:v1,h2:v2<tab>key<tab>value<newline>`
+fn line_of(content: &Content, line: &mut Vec<u8>) {
+    let or_null = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_else(|| NULL.as_bytes().to_vec());
+    if content.headers.is_empty() {
+        line.extend_from_slice(NULL.as_bytes());
+    }
+    for (at, (key, value)) in content.headers.iter().enumerate() {
+        if at > 0 {
+            line.push(b',');
+        }
+        line.extend_from_slice(key.as_bytes());
+        line.push(b':');
+        line.extend_from_slice(&or_null(value));
+    }
+    line.push(b'\t');
+    line.extend_from_slice(&or_null(&content.key));
+    line.push(b'\t');
+    line.extend_from_slice(&or_null(&content.value));
+    line.push(b'\n');
+}
+
+/// `CreateTime:1<|>Offset:0<|>h1:v1<&>h2:v2<|>key<|>value`
+fn record_of(text: &[u8]) -> Result<Incoming, Failure> {
+    let broken = || format!("console consumer printed {:?}", String::from_utf8_lossy(text));
+    let fields = split(text, FIELD);
+    let [timestamp, offset, headers, key, value] = fields.as_slice() else {
+        return Err(broken());
+    };
+    let number = |field: &[u8]| {
+        let text = std::str::from_utf8(field).ok()?;
+        text.split_once(':')?.1.parse::<i64>().ok()
+    };
+    let nullable = |field: &[u8]| if field == NULL.as_bytes() { None } else { Some(field.to_vec()) };
+    let headers = if *headers == b"NO_HEADERS" {
+        vec![]
+    } else {
+        split(headers, HEADER).into_iter().map(|field| header_of(field, nullable)).collect::<Result<Vec<Header>, _>>()?
+    };
+    Ok(Incoming {
+        offset: number(offset).ok_or_else(broken)?,
+        timestamp: number(timestamp).ok_or_else(broken)?,
+        content: Content { key: nullable(key), value: nullable(value), headers },
+    })
+}
+
+fn header_of(field: &[u8], nullable: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Header, Failure> {
+    let colon = field.iter().position(|byte| *byte == b':').ok_or("a header without a colon")?;
+    Ok((String::from_utf8_lossy(&field[..colon]).into_owned(), nullable(&field[colon + 1..])))
+}
+
+fn split<'a>(text: &'a [u8], separator: &str) -> Vec<&'a [u8]> {
+    let separator = separator.as_bytes();
+    let mut parts = vec![];
+    let mut rest = text;
+    while let Some(at) = rest.windows(separator.len()).position(|window| window == separator) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + separator.len()..];
+    }
+    parts.push(rest);
+    parts
+}

@@ -2,6 +2,7 @@
 //!
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
+//! - [`source`]: Rust source as the tidy test looks at it.
 //! - [`rng`]: the seeded numbers that every random test prints and can repeat.
 //!
 //! The judges themselves are `tests/*.rs`.
@@ -9,3 +10,4 @@
 pub mod peer;
 pub mod place;
 pub mod rng;
+pub mod source;

@@ -1,0 +1,52 @@
+# One line a verb. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+SEED ?=
+export RUST_BACKTRACE ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test long interop bench fuzz protocol peers deny clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' Makefile | sed 's/^  make \([a-z]*\)  /\1\t/' | expand -t 12 | sed 's/^/  make /'
+
+demo: ## real GPS tracks through a broker in this process and back
+	@$(CARGO) run --quiet --package ottla-cli -- demo
+
+check: ## format, lints, the repository's own rules, unit tests; needs nothing installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --workspace --lib --bins --quiet
+	$(CARGO) test --package ottla-tests --test tidy --quiet
+
+test: peers check deny ## everything that judges a change: `check`, then Kafka's own programs as judges
+	rm -rf target/ottla-test-data
+	$(CARGO) test --workspace --no-fail-fast
+
+long: peers ## the long proofs: 50 kills, more seeds
+	rm -rf target/ottla-test-data
+	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test hostile --test tools_data -- --nocapture
+
+interop: peers ## the table: producer x consumer x broker x codec
+	$(CARGO) test --package ottla-tests --test interop
+
+bench: peers ## Ottla beside librdkafka and Java, on both brokers; results into bench/results
+	bench/peers setup
+	bench/peers report
+
+fuzz: ## fuzz targets of the protocol, a minute each
+	protocol/fuzz/run
+
+protocol: peers ## regenerate the messages from Kafka's schemas
+	$(CARGO) run --quiet --package ottla-protocol-generate
+
+peers: ## install the programs that judge (.peers): Apache Kafka, librdkafka, cargo-deny
+	@tests/peers/setup
+
+deny: peers ## licences, sources, refused crates
+	.peers/cargo-deny/bin/cargo-deny --offline --log-level error check bans licenses sources
+
+clean: ## build results, not the installed peers
+	$(CARGO) clean

@@ -5,6 +5,7 @@ One JSON request a line on standard input, one JSON answer a line on standard ou
   {"do": "create", "bootstrap", "topic", "partitions"}                  -> {}
   {"do": "produce", "bootstrap", "topic", "codec", "records": [...]}    -> {"receipts": [...]} in the order of the records
   {"do": "consume", "bootstrap", "topic", "partition", "count"}         -> {"records": [...]} from the partition's beginning
+  {"do": "end_offset", "bootstrap", "topic", "partition"}               -> {"offset"}
   {"do": "begin", "bootstrap", "topic", "partitions"}                   -> {}   an idempotent producer starts to write
   {"do": "end"}                                                         -> {"acked": [[partition, offset, number], ...],
                                                                             "failed": [number, ...]}
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 PATIENCE = 30
@@ -109,6 +110,22 @@ def consume(request):
     return {"records": records}
 
 
+def end_offset(request):
+    consumer = Consumer({"bootstrap.servers": request["bootstrap"], "group.id": "by-partition", **QUIET})
+    partition = TopicPartition(request["topic"], request["partition"])
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            _, high = consumer.get_watermark_offsets(partition, timeout=5)
+            break
+        except KafkaException as error:  # the broker is on its way up, or elects a leader
+            if time.monotonic() > end:
+                raise error
+            time.sleep(0.05)
+    consumer.close()
+    return {"offset": high}
+
+
 class Writer:
     """Writes numbered records through whatever happens to the broker, until told to end."""
 
@@ -169,6 +186,8 @@ def serve():
                     answer = produce(request)
                 case "consume":
                     answer = consume(request)
+                case "end_offset":
+                    answer = end_offset(request)
                 case "begin":
                     writer, answer = Writer(request), {}
                 case "end":

@@ -1,5 +1,7 @@
 //! Peers and judges: whatever proves Ottla against other programs.
 //!
+//! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
+//! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
 //! - [`source`]: Rust source as the tidy test looks at it.
@@ -7,6 +9,8 @@
 //!
 //! The judges themselves are `tests/*.rs`.
 
+pub mod history;
+pub mod hostile;
 pub mod peer;
 pub mod place;
 pub mod rng;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-use ottla_tests::peer::apache_broker::ApacheBroker;
+use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::java::JavaTools;
 use ottla_tests::peer::librdkafka::Librdkafka;
 use ottla_tests::peer::ours::{OurBroker, OurClient};
@@ -276,7 +276,7 @@ fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
 static JAVA: LazyLock<JavaTools> = LazyLock::new(|| JavaTools::start().unwrap());
 static LIBRDKAFKA: LazyLock<Librdkafka> = LazyLock::new(|| Librdkafka::start().unwrap());
 static OTTLA: LazyLock<OurClient> = LazyLock::new(|| OurClient::start().unwrap());
-static APACHE_BROKER: LazyLock<ApacheBroker> = LazyLock::new(|| ApacheBroker::start(&[]).unwrap());
+static APACHE_BROKER: LazyLock<BrokerProcess> = LazyLock::new(|| BrokerProcess::start(Kind::Apache, "", &[]).unwrap());
 static OUR_BROKER: LazyLock<OurBroker> = LazyLock::new(|| OurBroker::start("interop").unwrap());
 
 fn client(name: &str) -> &'static dyn Client {

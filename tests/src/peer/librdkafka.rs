@@ -31,6 +31,15 @@ impl Librdkafka {
         self.0.ask(&request).map(drop)
     }
 
+    /// The high watermark of a partition.
+    ///
+    /// # Errors
+    /// When the broker does not tell.
+    pub fn end_offset(&self, bootstrap: &str, topic: &str, partition: i32) -> Result<i64, Failure> {
+        let request = json!({"do": "end_offset", "bootstrap": bootstrap, "topic": topic, "partition": partition});
+        number(&self.0.ask(&request)?, "offset")
+    }
+
     /// Any other request of `librdkafka.py`.
     ///
     /// # Errors

@@ -5,16 +5,14 @@
 //! | [`java`] | Kafka's console producer and consumer, `kafka-topics`, `DumpLogSegments`: the tools' own main classes |
 //! | [`librdkafka`] | librdkafka, by way of confluent-kafka |
 //! | [`ours`] | Ottla's client |
-//! | [`apache_broker`] | an Apache Kafka node |
-//! | [`our_broker`] | Ottla's broker as the process `ottla broker`, which can be killed |
+//! | [`broker_process`] | Apache Kafka 4.3.1 or `ottla broker` as a process, which can be killed and started again |
 //!
 //! Foreign peers are child processes that end when their standard input does, so nothing outlives a test.
 
-pub mod apache_broker;
+pub mod broker_process;
 pub mod java;
 pub mod librdkafka;
 pub mod lines;
-pub mod our_broker;
 pub mod ours;
 
 /// A header: a key and a value that may be null.

@@ -1,0 +1,190 @@
+//! A broker as a child process that can be killed and started again: Apache Kafka 4.3.1 or `ottla broker`.
+//!
+//! Both get the same few lines of server.properties. The port is one that was free when the broker was first started,
+//! and is kept over restarts, as clients expect.
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Failure, java};
+use crate::place;
+
+/// Which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Apache Kafka 4.3.1, one KRaft node.
+    Apache,
+    /// The command `ottla broker`.
+    Ottla,
+}
+
+/// The broker. Killed on drop.
+pub struct BrokerProcess {
+    kind: Kind,
+    port: u16,
+    dir: PathBuf,
+    process: Option<Child>,
+    home: tempfile::TempDir,
+}
+
+impl BrokerProcess {
+    /// Starts a broker on a free port and waits until it accepts connections. `properties` are lines added to its
+    /// server.properties. Its data directory is [`place::data_dir`]`(name)`, kept for `DumpLogSegments`; Apache Kafka's
+    /// is temporary, nobody needs to judge that.
+    ///
+    /// # Errors
+    /// When it does not start within a minute; with its log.
+    pub fn start(kind: Kind, name: &str, properties: &[&str]) -> Result<BrokerProcess, Failure> {
+        let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
+        let home = tempfile::tempdir().map_err(io)?;
+        let dir = if kind == Kind::Ottla { place::data_dir(name) } else { home.path().join("data") };
+        let (port, controller) = free_ports().map_err(io)?;
+        let mut text = format!("node.id=1\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{port}", dir.display());
+        if kind == Kind::Apache {
+            text.push_str(&format!(",CONTROLLER://127.0.0.1:{controller}\n{}", apache_properties(controller)));
+        }
+        text.push_str(&format!("\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"));
+        for line in properties {
+            text.push_str(&format!("{line}\n"));
+        }
+        std::fs::write(home.path().join("server.properties"), text).map_err(io)?;
+        let mut broker = BrokerProcess { kind, port, dir, process: None, home };
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// Starts the broker again after [`BrokerProcess::kill`], on the same port and data.
+    ///
+    /// # Errors
+    /// When it does not start within a minute; with its log.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        let kind = self.kind;
+        let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
+        let log = File::options().create(true).append(true).open(self.log_file()).map_err(io)?;
+        let properties = self.home.path().join("server.properties");
+        let mut command = match kind {
+            Kind::Apache => java::driver(),
+            Kind::Ottla => Command::new(place::ottla_command()),
+        };
+        command.arg("broker");
+        if kind == Kind::Ottla {
+            command.arg("--config");
+        }
+        command.arg(properties).current_dir(self.home.path());
+        // Apache's driver ends with its standard input.
+        command.stdin(Stdio::piped()).stdout(log.try_clone().map_err(io)?).stderr(log);
+        self.process = Some(command.spawn().map_err(io)?);
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.exited();
+            if ended.is_some() || start.elapsed() > Duration::from_secs(60) {
+                return Err(format!("{kind:?} does not start ({ended:?}): {}", self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// kill -9, and waits for the process to be gone.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Asks the broker to stop (SIGTERM) and waits for it.
+    ///
+    /// # Errors
+    /// When it is not gone after half a minute.
+    pub fn stop(&mut self) -> Result<ExitStatus, Failure> {
+        let Some(mut process) = self.process.take() else { return Err("the broker does not run".to_owned()) };
+        let _ = Command::new("kill").arg(process.id().to_string()).status();
+        let start = Instant::now();
+        loop {
+            match process.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                _ if start.elapsed() > Duration::from_secs(30) => {
+                    let _ = process.kill();
+                    let _ = process.wait();
+                    return Err(format!("{:?} does not stop: {}", self.kind, self.log()));
+                }
+                _ => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// How the process ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(|process| process.try_wait().ok().flatten())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it keeps its partitions.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    /// All it has logged since it was first started.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// A field of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
+    pub fn memory_kib(&self, field: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.as_ref()?.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("log.txt")
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            println!("--- the end of the log of {:?}:\n{}", self.kind, tail(&self.log(), 40));
+        }
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> std::io::Result<(u16, u16)> {
+    let (one, two) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
+}
+
+/// What one KRaft node needs to be a whole cluster.
+fn apache_properties(controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+num.network.threads=1
+num.io.threads=2
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.enable=false"
+    )
+}

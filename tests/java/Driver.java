@@ -64,17 +64,15 @@ public class Driver {
     private static ObjectNode runTool(Path toolsJar, JsonNode request) throws Exception {
         List<String> args = new ArrayList<>();
         request.get("args").forEach(arg -> args.add(arg.asText()));
-        ByteArrayOutputStream stdout = new ByteArrayOutputStream();
-        ByteArrayOutputStream stderr = new ByteArrayOutputStream();
+        Run run = new Run();
         InputStream realIn = System.in;
         PrintStream realOut = System.out;
         PrintStream realErr = System.err;
         System.setIn(new ByteArrayInputStream(HexFormat.of().parseHex(request.path("stdin").asText(""))));
-        System.setOut(new PrintStream(stdout, true, StandardCharsets.UTF_8));
-        System.setErr(new PrintStream(stderr, true, StandardCharsets.UTF_8));
-        int code;
+        System.setOut(new PrintStream(run.stdout, true, StandardCharsets.UTF_8));
+        System.setErr(new PrintStream(run.stderr, true, StandardCharsets.UTF_8));
         try {
-            code = callMain(toolsJar, request.get("main").asText(), args.toArray(new String[0]));
+            run.main(toolsJar, request.get("main").asText(), args.toArray(new String[0]));
         } finally {
             System.out.flush();
             System.err.flush();
@@ -83,38 +81,68 @@ public class Driver {
             System.setErr(realErr);
         }
         ObjectNode answer = JSON.createObjectNode();
-        answer.put("exit", code);
-        answer.put("stdout", HexFormat.of().formatHex(stdout.toByteArray()));
-        answer.put("stderr", HexFormat.of().formatHex(stderr.toByteArray()));
+        answer.put("exit", run.code == null ? 0 : run.code);
+        answer.put("stdout", HexFormat.of().formatHex(run.stdout.toByteArray()));
+        answer.put("stderr", HexFormat.of().formatHex(run.stderr.toByteArray()));
         return answer;
     }
 
-    private static int callMain(Path toolsJar, String name, String[] args) throws Exception {
-        List<Runnable> hooks = new ArrayList<>();
-        Exit.setExitProcedure((code, message) -> { throw new Left(code); });
-        Exit.setHaltProcedure((code, message) -> { throw new Left(code); });
-        Exit.setShutdownHookAdder((hookName, hook) -> hooks.add(hook));
-        ClassLoader before = Thread.currentThread().getContextClassLoader();
-        int code = 0;
-        try (URLClassLoader loader = new URLClassLoader(new URL[] {toolsJar.toUri().toURL()}, Driver.class.getClassLoader())) {
-            Thread.currentThread().setContextClassLoader(loader);
-            try {
-                loader.loadClass(name).getMethod("main", String[].class).invoke(null, (Object) args);
-            } catch (InvocationTargetException e) {
-                if (e.getCause() instanceof Left left) {
-                    code = left.code;
-                } else {
-                    e.getCause().printStackTrace();
-                    code = 1;
+    /** One run of a tool. */
+    private static class Run {
+        final ByteArrayOutputStream stdout = new ByteArrayOutputStream();
+        final ByteArrayOutputStream stderr = new ByteArrayOutputStream();
+        final List<Runnable> hooks = new ArrayList<>();
+        Integer code;
+        int stdoutAtExit;
+        int stderrAtExit;
+
+        void main(Path toolsJar, String name, String[] args) throws Exception {
+            Exit.setExitProcedure((code, message) -> leave(code));
+            Exit.setHaltProcedure((code, message) -> leave(code));
+            Exit.setShutdownHookAdder((hookName, hook) -> hooks.add(hook));
+            ClassLoader before = Thread.currentThread().getContextClassLoader();
+            URL[] jar = {toolsJar.toUri().toURL()};
+            try (URLClassLoader loader = new URLClassLoader(jar, Driver.class.getClassLoader())) {
+                Thread.currentThread().setContextClassLoader(loader);
+                try {
+                    loader.loadClass(name).getMethod("main", String[].class).invoke(null, (Object) args);
+                } catch (InvocationTargetException e) {
+                    if (!(e.getCause() instanceof Left)) {
+                        e.getCause().printStackTrace();
+                        code = code == null ? Integer.valueOf(1) : code;
+                        stdoutAtExit = stdout.size();
+                        stderrAtExit = stderr.size();
+                    }
                 }
+                if (code != null) {
+                    truncate(stdout, stdoutAtExit);
+                    truncate(stderr, stderrAtExit);
+                }
+                for (Runnable hook : hooks) {
+                    hook.run();
+                }
+            } finally {
+                Thread.currentThread().setContextClassLoader(before);
             }
-            for (Runnable hook : hooks) {
-                hook.run();
-            }
-        } finally {
-            Thread.currentThread().setContextClassLoader(before);
         }
-        return code;
+
+        /** Some tools catch what they do not know: only the first exit counts, and nothing they say after it. */
+        private void leave(int exitCode) {
+            if (code == null) {
+                code = exitCode;
+                System.out.flush();
+                System.err.flush();
+                stdoutAtExit = stdout.size();
+                stderrAtExit = stderr.size();
+            }
+            throw new Left(exitCode);
+        }
+
+        private static void truncate(ByteArrayOutputStream stream, int size) {
+            byte[] bytes = stream.toByteArray();
+            stream.reset();
+            stream.write(bytes, 0, size);
+        }
     }
 
     private static void runBroker(String properties) throws Exception {

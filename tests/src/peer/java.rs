@@ -77,7 +77,10 @@ pub fn driver() -> Command {
     });
     let mut command = Command::new("java");
     // The quick compiler and the plain collector: these JVMs live for seconds and share two cores with everything else.
-    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", class_path, "Driver"]);
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+    let logging = place::repository().join("tests/java/log4j2.properties");
+    command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    command.args(["-cp", class_path, "Driver"]);
     command
 }
 

@@ -1,0 +1,206 @@
+//! Kafka's own `DumpLogSegments` (4.3.1) reads every data directory that the tests have left, and finds nothing wrong.
+//!
+//! Cargo runs test programs in the order of their names, so this one comes after those that leave directories
+//! (`ottla_tests::place::data_dir`). Run alone it judges a directory of its own.
+
+use std::path::{Path, PathBuf};
+
+use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
+use ottla_tests::peer::java::JavaTools;
+use ottla_tests::peer::librdkafka::Librdkafka;
+use ottla_tests::peer::{Client, Content, Outgoing};
+use ottla_tests::place;
+use ottla_tests::rng::Rng;
+
+/// How much of a log is dumped at a time.
+const DUMP_BYTES: u64 = 4 * 1024 * 1024;
+
+#[test]
+fn dump_log_segments_finds_every_batch_and_index_valid() {
+    leave_a_directory_of_our_own();
+    let tools = JavaTools::start().unwrap();
+    let (mut directories, mut found) = (0, Found::default());
+    for directory in data_directories(&place::data_root()) {
+        let one = judge(&tools, &directory);
+        println!("{}: {one:?}", directory.strip_prefix(place::data_root()).unwrap().display());
+        assert!(one.metadata_records > 0, "{}: no record in __cluster_metadata-0", directory.display());
+        directories += 1;
+        found.add(&one);
+    }
+    println!("{directories} directories: {found:?}");
+    assert!(found.batches > 0 && found.index_files > 0 && found.metadata_records > 0);
+    assert!(found.faults.is_empty(), "\n{}\n", found.faults.join("\n"));
+}
+
+#[test]
+fn dump_log_segments_would_have_found_a_flipped_bit() {
+    let tools = JavaTools::start().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let original = write_directory("tools-data-control");
+    let log = original.join("plain-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let partition = copy.path().join("plain-0");
+    std::fs::create_dir(&partition).unwrap();
+    std::fs::write(partition.join("00000000000000000000.log"), bytes).unwrap();
+    assert!(!judge(&tools, copy.path()).faults.is_empty());
+}
+
+/// What the tool said about one data directory.
+#[derive(Debug, Default)]
+struct Found {
+    log_files: usize,
+    batches: usize,
+    records: usize,
+    metadata_records: usize,
+    index_files: usize,
+    faults: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, other: &Found) {
+        self.log_files += other.log_files;
+        self.batches += other.batches;
+        self.records += other.records;
+        self.metadata_records += other.metadata_records;
+        self.index_files += other.index_files;
+        self.faults.extend(other.faults.iter().cloned());
+    }
+}
+
+fn judge(tools: &JavaTools, directory: &Path) -> Found {
+    let mut found = Found::default();
+    let clean = directory.join(".kafka_cleanshutdown").exists();
+    for partition in folders(directory) {
+        let metadata = partition.ends_with("__cluster_metadata-0");
+        for files in in_portions(&files(&partition, "log")) {
+            let decoder = if metadata { "--cluster-metadata-decoder" } else { "--print-data-log" };
+            let said = tools.dump_log(&["--deep-iteration", decoder, "--files", &files.join(",")]);
+            judge_logs(said, &files, metadata, &mut found);
+        }
+        let indexes = [files(&partition, "index"), files(&partition, "timeindex")].concat();
+        if !indexes.is_empty() {
+            judge_indexes(tools, &indexes, clean, &mut found);
+        }
+    }
+    found
+}
+
+fn judge_logs(said: Result<String, String>, files: &[String], metadata: bool, found: &mut Found) {
+    found.log_files += files.len();
+    let said = match said {
+        Ok(said) => said,
+        Err(error) => return found.faults.push(format!("{files:?}: {error}")),
+    };
+    for line in said.lines() {
+        if line.starts_with("baseOffset:") {
+            found.batches += 1;
+            if !line.contains("isvalid: true") {
+                found.faults.push(format!("{files:?}: {line}"));
+            }
+        } else if line.starts_with("| ") {
+            found.records += 1;
+            found.metadata_records += usize::from(metadata);
+            if metadata && line.contains("payload: Could not decode") {
+                found.faults.push(format!("{files:?}: {line}"));
+            }
+        } else if !line.starts_with("Dumping ") && !line.starts_with("Log starting offset") && !line.starts_with("Snapshot") {
+            // What an intact log never makes it say: "Found ... invalid bytes at the end of", "Non-consecutive offsets", ...
+            let complaint = ["invalid", "Non-", "Mismatch", "mismatch", "Misaligned", "Could not"];
+            if complaint.iter().any(|word| line.contains(word)) {
+                found.faults.push(format!("{files:?}: {line}"));
+            }
+        }
+    }
+}
+
+/// Without complaint every line of a dump is the name of a file, an entry, or that the file passed.
+fn judge_indexes(tools: &JavaTools, files: &[String], clean: bool, found: &mut Found) {
+    found.index_files += files.len();
+    let list = files.join(",");
+    let mut runs = vec![tools.dump_log(&["--verify-index-only", "--files", &list])];
+    // What a broker checks on its start. An index that was not closed still has its preallocated length.
+    if clean {
+        runs.push(tools.dump_log(&["--index-sanity-check", "--files", &list]));
+    }
+    for run in runs {
+        match run {
+            Ok(said) => found.faults.extend(
+                said.lines()
+                    .filter(|line| !line.starts_with("Dumping ") && !line.ends_with(" passed sanity check."))
+                    .map(|line| format!("{line} ({list})")),
+            ),
+            Err(error) => found.faults.push(format!("{list}: {error}")),
+        }
+    }
+}
+
+/// Groups of files of a few MiB each, so that a dump fits in memory.
+fn in_portions(files: &[String]) -> Vec<Vec<String>> {
+    let mut portions: Vec<Vec<String>> = vec![];
+    let mut size = DUMP_BYTES;
+    for file in files {
+        size += std::fs::metadata(file).unwrap().len();
+        if size > DUMP_BYTES {
+            portions.push(vec![]);
+            size = std::fs::metadata(file).unwrap().len();
+        }
+        portions.last_mut().unwrap().push(file.clone());
+    }
+    portions
+}
+
+/// Every folder below `root` with a `meta.properties`.
+fn data_directories(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    if root.join("meta.properties").exists() {
+        found.push(root.to_path_buf());
+    }
+    for folder in folders(root) {
+        found.extend(data_directories(&folder));
+    }
+    found
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let matching = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
+    let mut files: Vec<String> = matching.map(|path| path.display().to_string()).collect();
+    files.sort();
+    files
+}
+
+fn leave_a_directory_of_our_own() {
+    write_directory("tools-data");
+}
+
+/// Several segments, index entries, every codec; then a clean stop.
+fn write_directory(name: &str) -> PathBuf {
+    let properties = ["log.segment.bytes=1048576", "log.index.interval.bytes=512"];
+    let mut broker = BrokerProcess::start(Kind::Ottla, name, &properties).unwrap();
+    let client = Librdkafka::start().unwrap();
+    let bootstrap = broker.bootstrap();
+    let mut rng = Rng::new(5);
+    for (topic, codec) in [("plain", "none"), ("gzip", "gzip"), ("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")] {
+        client.create_topic(&bootstrap, topic, 2).unwrap();
+        for _ in 0..4 {
+            let content = |key: u8, value| Content { key: Some(vec![key]), value: Some(value), headers: vec![] };
+            let records: Vec<Outgoing> = (0..100)
+                .map(|at| Outgoing { content: content(at % 5, rng.bytes(5_000)), timestamp: None })
+                .collect();
+            client.produce(&bootstrap, topic, codec, &records).unwrap();
+        }
+    }
+    let data = broker.data_dir();
+    broker.stop().unwrap();
+    assert!(files(&data.join("plain-0"), "log").len() + files(&data.join("plain-1"), "log").len() > 2, "no segment rolled");
+    data
+}

@@ -16,7 +16,7 @@ const MAX_FILE_LINES: usize = 800;
 const MAX_FUNCTION_LINES: usize = 70;
 /// (path, function or `*` for the file itself, why it may be longer)
 const LONGER: [(&str, &str, &str); 1] =
-    [("bench/adapters/rust/src/bin/rdkafka.rs", "main", "an adapter reads best as one run from top to bottom")];
+    [("bench/adapters/rust/src/bin/rskafka.rs", "main", "an adapter reads best as one run from top to bottom")];
 
 #[test]
 fn minds_name_no_runtime_clock_socket_or_file() {

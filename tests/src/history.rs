@@ -43,7 +43,11 @@ impl Verdict {
 
 /// Judges `log` (each partition's offsets and numbers in the order they were read) by what the writer was `told`.
 pub fn judge(told: &Told, log: &[Vec<(i64, u64)>]) -> Verdict {
-    let mut verdict = Verdict { acked: told.acked.len(), failed: told.failed.len(), ..Verdict::default() };
+    let mut verdict = Verdict {
+        acked: told.acked.len(),
+        failed: told.failed.len(),
+        ..Verdict::default()
+    };
     let mut homes: HashMap<u64, (i32, i64)> = HashMap::new();
     for (partition, records) in log.iter().enumerate() {
         let mut highest = None;
@@ -75,7 +79,10 @@ mod tests {
     use super::*;
 
     fn told() -> Told {
-        Told { acked: vec![(0, 0, 1), (0, 1, 3), (1, 0, 2)], failed: vec![5] }
+        Told {
+            acked: vec![(0, 0, 1), (0, 1, 3), (1, 0, 2)],
+            failed: vec![5],
+        }
     }
 
     #[test]

@@ -37,9 +37,16 @@ pub fn samples() -> Vec<Sample> {
     };
     let sample = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
-        let [key, version, name, frame] = fields.as_slice() else { return None };
+        let [key, version, name, frame] = fields.as_slice() else {
+            return None;
+        };
         let (key, version) = (key.parse().ok()?, version.parse().ok()?);
-        Some(Sample { key, version, name: (*name).to_owned(), frame: from_hex(frame).ok()? })
+        Some(Sample {
+            key,
+            version,
+            name: (*name).to_owned(),
+            frame: from_hex(frame).ok()?,
+        })
     };
     text.lines().filter_map(sample).collect()
 }
@@ -64,7 +71,10 @@ pub struct Attacker {
 impl Attacker {
     /// Connects when first used.
     pub fn new(address: &str) -> Attacker {
-        Attacker { address: address.to_owned(), stream: None }
+        Attacker {
+            address: address.to_owned(),
+            stream: None,
+        }
     }
 
     /// Sends `bytes`, waits at most `patience` for a whole frame. A connection that answered is used again.

@@ -19,7 +19,10 @@ pub fn repository() -> PathBuf {
 /// When it is not installed: no judge is skipped in silence.
 pub fn peer(name: &str) -> PathBuf {
     let path = repository().join(".peers").join(name);
-    assert!(path.join(".stamp").exists(), "{name} is not installed: run `make peers` first");
+    assert!(
+        path.join(".stamp").exists(),
+        "{name} is not installed: run `make peers` first"
+    );
     path
 }
 
@@ -59,9 +62,15 @@ pub fn ottla_command() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let exe = std::env::current_exe().unwrap_or_default();
-        let profile_dir = exe.parent().and_then(Path::parent).unwrap_or(Path::new(".")).to_path_buf();
+        let profile_dir = exe
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new("."))
+            .to_path_buf();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "ottla-cli", "--target-dir"]).arg(target());
+        build
+            .args(["build", "--quiet", "--package", "ottla-cli", "--target-dir"])
+            .arg(target());
         match profile_dir.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => {}
             Some(profile) => {

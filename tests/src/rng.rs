@@ -15,8 +15,13 @@ impl Rng {
 
     /// A source from `OTTLA_SEED`, or a new one; its seed is printed under `what`.
     pub fn announced(what: &str) -> Rng {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64 % 1_000_000_007);
-        let seed = std::env::var("OTTLA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(clock);
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(1, |since| since.as_nanos() as u64 % 1_000_000_007);
+        let seed = std::env::var("OTTLA_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(clock);
         println!("{what}: OTTLA_SEED={seed}");
         Rng(seed)
     }

@@ -11,7 +11,11 @@ pub fn code_only(text: &str) -> String {
         let end = skip(bytes, at);
         if end == at {
             // Only ASCII matters to the rules.
-            code.push(if bytes[at].is_ascii() { char::from(bytes[at]) } else { '?' });
+            code.push(if bytes[at].is_ascii() {
+                char::from(bytes[at])
+            } else {
+                '?'
+            });
             at += 1;
         } else {
             let blank = |byte: &u8| if *byte == b'\n' { '\n' } else { ' ' };
@@ -41,8 +45,16 @@ fn skip(bytes: &[u8], at: usize) -> usize {
                 |error| if error.valid_up_to() == 0 { 0 } else { 1 },
                 |text| text.chars().next().map_or(0, char::len_utf8),
             );
-            let width = if rest.get(1).is_some_and(|byte| *byte >= 0xc0) { utf8_width(rest[1]) } else { width };
-            if width > 0 && rest.get(1 + width) == Some(&b'\'') { at + width + 2 } else { at }
+            let width = if rest.get(1).is_some_and(|byte| *byte >= 0xc0) {
+                utf8_width(rest[1])
+            } else {
+                width
+            };
+            if width > 0 && rest.get(1 + width) == Some(&b'\'') {
+                at + width + 2
+            } else {
+                at
+            }
         }
         _ => at,
     }
@@ -109,7 +121,10 @@ pub fn functions(code: &str) -> Vec<Function> {
         if at > 0 && code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
             continue;
         }
-        let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String = code[at + 3..]
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
         let Some(length) = body_end(&code[at..]) else { continue };
         if name.is_empty() {
             continue;
@@ -146,7 +161,9 @@ fn body_end(code: &str) -> Option<usize> {
 
 /// The line (from 1) where the unit tests begin; past the end if there are none.
 pub fn tests_begin(code: &str) -> usize {
-    let position = code.lines().position(|line| line.trim_start().starts_with("#[cfg(test)]"));
+    let position = code
+        .lines()
+        .position(|line| line.trim_start().starts_with("#[cfg(test)]"));
     position.map_or(usize::MAX, |line| line + 1)
 }
 
@@ -156,7 +173,8 @@ mod tests {
 
     #[test]
     fn comments_and_text_are_no_code() {
-        let text = "let a = \"tokio\"; // tokio\n/* tokio /* tokio */ tokio */ b'\"'; r#\"tokio\"# '\\'' x<'a> 'ж' r#fn";
+        let text =
+            "let a = \"tokio\"; // tokio\n/* tokio /* tokio */ tokio */ b'\"'; r#\"tokio\"# '\\'' x<'a> 'ж' r#fn";
         let code = code_only(text);
         assert!(!code.contains("tokio"), "{code}");
         assert!(code.contains("x<'a>") && code.contains("r#fn"), "{code}");
@@ -166,6 +184,13 @@ mod tests {
     #[test]
     fn functions_are_measured_from_fn_to_brace() {
         let code = code_only("trait T { fn a(); }\npub fn b(x: [u8; 3]) -> u8\n{\n  if x { '}' } else { 1 }\n}\n");
-        assert_eq!(functions(&code), [Function { name: "b".to_owned(), line: 2, lines: 4 }]);
+        assert_eq!(
+            functions(&code),
+            [Function {
+                name: "b".to_owned(),
+                line: 2,
+                lines: 4
+            }]
+        );
     }
 }

@@ -32,7 +32,12 @@ impl Arena {
         let broker = BrokerProcess::start(Kind::Ottla, name, &[]).unwrap();
         let honest = Librdkafka::start().unwrap();
         honest.create_topic(&broker.bootstrap(), "honest", 1).unwrap();
-        let mut arena = Arena { broker, honest, topic: "honest".to_owned(), before_kib: 0 };
+        let mut arena = Arena {
+            broker,
+            honest,
+            topic: "honest".to_owned(),
+            before_kib: 0,
+        };
         arena.serve_honestly();
         arena.before_kib = arena.broker.memory_kib("VmHWM").unwrap();
         arena
@@ -43,10 +48,24 @@ impl Arena {
     }
 
     fn serve_honestly(&self) {
-        let content = Content { key: None, value: Some(b"honest".to_vec()), headers: vec![] };
-        let records = vec![Outgoing { content: content.clone(), timestamp: None }; 10];
+        let content = Content {
+            key: None,
+            value: Some(b"honest".to_vec()),
+            headers: vec![],
+        };
+        let records = vec![
+            Outgoing {
+                content: content.clone(),
+                timestamp: None
+            };
+            10
+        ];
         let bootstrap = self.broker.bootstrap();
-        let receipts = self.honest.produce(&bootstrap, &self.topic, "none", &records).unwrap().unwrap();
+        let receipts = self
+            .honest
+            .produce(&bootstrap, &self.topic, "none", &records)
+            .unwrap()
+            .unwrap();
         let count = receipts.iter().map(|receipt| receipt.offset + 1).max().unwrap() as usize;
         let read = self.honest.consume(&bootstrap, &self.topic, 0, count).unwrap();
         assert!(read.iter().all(|record| record.content == content));
@@ -59,7 +78,10 @@ impl Arena {
         let peak = self.broker.memory_kib("VmHWM").unwrap();
         let grown = peak.saturating_sub(self.before_kib);
         println!("peak memory grew by {grown} KiB from {} KiB", self.before_kib);
-        assert!(grown < growth_kib, "memory grew by {grown} KiB, at most {growth_kib} allowed");
+        assert!(
+            grown < growth_kib,
+            "memory grew by {grown} KiB, at most {growth_kib} allowed"
+        );
         let log = self.broker.log();
         assert!(!log.contains("panicked"), "{log}");
         self.broker.stop().unwrap();
@@ -124,7 +146,14 @@ fn what_is_no_kafka_at_all_is_closed() {
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n".to_vec();
     let mut tls = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     tls.extend(rng.bytes(508));
-    for bytes in [http, tls, b"SSH-2.0-x\r\n".to_vec(), vec![0; 4], vec![0xff; 4096], vec![0x7f, 0xff, 0xff, 0xff]] {
+    for bytes in [
+        http,
+        tls,
+        b"SSH-2.0-x\r\n".to_vec(),
+        vec![0; 4],
+        vec![0xff; 4096],
+        vec![0x7f, 0xff, 0xff, 0xff],
+    ] {
         assert_eq!(attacker.send(&bytes, PATIENCE), Outcome::Closed, "{:02x?}", &bytes[..4]);
     }
     for _ in 0..500 {
@@ -175,7 +204,11 @@ fn random_mutations_of_valid_requests_break_nothing() {
     let mut rng = Rng::announced("mutations");
     let mut attacker = arena.attacker();
     let samples = samples();
-    let rounds = if std::env::var_os("OTTLA_LONG").is_some() { 200_000 } else { 8_000 };
+    let rounds = if std::env::var_os("OTTLA_LONG").is_some() {
+        200_000
+    } else {
+        8_000
+    };
     for _ in 0..rounds {
         let sample = &samples[rng.index(samples.len())];
         let frame = mutated(&mut rng, sample);

@@ -76,7 +76,12 @@ type WrittenCell = Arc<OnceLock<Arc<Written>>>;
 /// The topic of this combination, written when first asked for.
 fn written(broker: &'static str, codec: &'static str, producer: &'static str) -> Arc<Written> {
     static TOPICS: LazyLock<Mutex<HashMap<(&str, &str, &str), WrittenCell>>> = LazyLock::new(Mutex::default);
-    let cell = TOPICS.lock().unwrap().entry((broker, codec, producer)).or_default().clone();
+    let cell = TOPICS
+        .lock()
+        .unwrap()
+        .entry((broker, codec, producer))
+        .or_default()
+        .clone();
     cell.get_or_init(|| Arc::new(write(broker, codec, producer))).clone()
 }
 
@@ -88,26 +93,51 @@ fn write(broker: &str, codec: &str, producer: &str) -> Written {
     let begin = now_ms();
     let receipts = client(producer).produce(&bootstrap, &topic, codec, &records).unwrap();
     let between = (begin, now_ms());
-    let batches: Vec<Vec<Batch>> = (0..PARTITIONS).map(|p| batches(&broker_data(broker), &topic, p)).collect();
+    let batches: Vec<Vec<Batch>> = (0..PARTITIONS)
+        .map(|p| batches(&broker_data(broker), &topic, p))
+        .collect();
     let codecs: Vec<&str> = batches.iter().flatten().map(|batch| batch.codec).collect();
-    assert!(codecs.contains(&codec), "{producer} was told {codec}, the log of {topic} on {broker} has {codecs:?}");
-    let counts = batches.iter().map(|batches| batches.iter().map(|batch| batch.records).sum()).collect();
-    Written { topic, records, receipts, counts, between, seen: OnceLock::new() }
+    assert!(
+        codecs.contains(&codec),
+        "{producer} was told {codec}, the log of {topic} on {broker} has {codecs:?}"
+    );
+    let counts = batches
+        .iter()
+        .map(|batches| batches.iter().map(|batch| batch.records).sum())
+        .collect();
+    Written {
+        topic,
+        records,
+        receipts,
+        counts,
+        between,
+        seen: OnceLock::new(),
+    }
 }
 
 fn read_all(consumer: &str, broker: &str, written: &Written) -> Vec<Vec<Incoming>> {
     let bootstrap = bootstrap(broker);
     let read = |(partition, count): (usize, &usize)| {
-        client(consumer).consume(&bootstrap, &written.topic, partition as i32, *count).unwrap()
+        client(consumer)
+            .consume(&bootstrap, &written.topic, partition as i32, *count)
+            .unwrap()
     };
     written.counts.iter().enumerate().map(read).collect()
 }
 
 /// Every record arrived once, in send order within its partition, at consecutive offsets; equal keys met in one partition.
 fn check_contents(written: &Written, seen: &[Vec<Incoming>]) {
-    let index: HashMap<&Content, usize> =
-        written.records.iter().enumerate().map(|(at, record)| (&record.content, at)).collect();
-    assert_eq!(index.len(), written.records.len(), "the records must differ, or mixing them up would not be noticed");
+    let index: HashMap<&Content, usize> = written
+        .records
+        .iter()
+        .enumerate()
+        .map(|(at, record)| (&record.content, at))
+        .collect();
+    assert_eq!(
+        index.len(),
+        written.records.len(),
+        "the records must differ, or mixing them up would not be noticed"
+    );
     let mut arrived = vec![0; written.records.len()];
     let mut homes = HashMap::new();
     for (partition, records) in seen.iter().enumerate() {
@@ -115,19 +145,34 @@ fn check_contents(written: &Written, seen: &[Vec<Incoming>]) {
         for (at, record) in records.iter().enumerate() {
             assert_eq!(record.offset, at as i64, "{}-{partition}", written.topic);
             let Some(sent) = index.get(&record.content) else {
-                panic!("{}-{partition}@{at} was never sent: {:?}", written.topic, record.content);
+                panic!(
+                    "{}-{partition}@{at} was never sent: {:?}",
+                    written.topic, record.content
+                );
             };
             assert!(last < Some(*sent), "{}-{partition}@{at} is out of order", written.topic);
             last = Some(*sent);
             arrived[*sent] += 1;
             check_timestamp(written, *sent, record.timestamp);
             if let Some(key) = &record.content.key {
-                assert_eq!(*homes.entry(key.clone()).or_insert(partition), partition, "one key in two partitions");
-                assert_eq!(java_partition(key), partition as i32, "key {key:?} is not where Java's partitioner puts it");
+                assert_eq!(
+                    *homes.entry(key.clone()).or_insert(partition),
+                    partition,
+                    "one key in two partitions"
+                );
+                assert_eq!(
+                    java_partition(key),
+                    partition as i32,
+                    "key {key:?} is not where Java's partitioner puts it"
+                );
             }
         }
     }
-    assert!(arrived.iter().all(|times| *times == 1), "{}: arrivals of each record: {arrived:?}", written.topic);
+    assert!(
+        arrived.iter().all(|times| *times == 1),
+        "{}: arrivals of each record: {arrived:?}",
+        written.topic
+    );
 }
 
 fn check_timestamp(written: &Written, sent: usize, timestamp: i64) {
@@ -146,9 +191,17 @@ fn check_timestamp(written: &Written, sent: usize, timestamp: i64) {
 fn check_receipts(written: &Written, seen: &[Vec<Incoming>]) {
     for (sent, receipt) in written.receipts.iter().flatten().enumerate() {
         let record = &seen[receipt.partition as usize][receipt.offset as usize];
-        assert_eq!(record.content, written.records[sent].content, "{}: receipt of record {sent}", written.topic);
+        assert_eq!(
+            record.content, written.records[sent].content,
+            "{}: receipt of record {sent}",
+            written.topic
+        );
         if let Some(timestamp) = receipt.timestamp {
-            assert_eq!(record.timestamp, timestamp, "{}: timestamp in the receipt of record {sent}", written.topic);
+            assert_eq!(
+                record.timestamp, timestamp,
+                "{}: timestamp in the receipt of record {sent}",
+                written.topic
+            );
         }
     }
 }
@@ -169,19 +222,34 @@ fn records(producer: &str) -> Vec<Outgoing> {
         2 => Some(base),
         _ => Some(base + at as i64 * 60_000),
     };
-    contents.into_iter().enumerate().map(|(at, content)| Outgoing { timestamp: timestamp(at), content }).collect()
+    contents
+        .into_iter()
+        .enumerate()
+        .map(|(at, content)| Outgoing {
+            timestamp: timestamp(at),
+            content,
+        })
+        .collect()
 }
 
 fn content(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> Content {
     Content {
         key: key.map(<[u8]>::to_vec),
         value: value.map(<[u8]>::to_vec),
-        headers: headers.iter().map(|(key, value)| ((*key).to_owned(), value.map(<[u8]>::to_vec))).collect(),
+        headers: headers
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map(<[u8]>::to_vec)))
+            .collect(),
     }
 }
 
 fn text_contents() -> Vec<Content> {
-    let repeated = [("trace", Some(&b"1"[..])), ("other", Some(b"2")), ("trace", Some(b"3")), ("trace", Some(b"1"))];
+    let repeated = [
+        ("trace", Some(&b"1"[..])),
+        ("other", Some(b"2")),
+        ("trace", Some(b"3")),
+        ("trace", Some(b"1")),
+    ];
     let mut contents = vec![
         content(Some(b"key"), Some(b"value"), &[]),
         content(None, Some(b"no key"), &[]),
@@ -193,17 +261,40 @@ fn text_contents() -> Vec<Content> {
         content(None, Some(b""), &[]),
         content(Some(b""), None, &[]),
         content(Some(b"headers"), Some(b"in order, repeated"), &repeated),
-        content(Some(b"headers"), Some(b"the reverse"), &repeated.iter().rev().copied().collect::<Vec<_>>()),
-        content(Some(b"headers"), Some(b"null and empty"), &[("null", None), ("empty", Some(b"")), ("null", None)]),
+        content(
+            Some(b"headers"),
+            Some(b"the reverse"),
+            &repeated.iter().rev().copied().collect::<Vec<_>>(),
+        ),
+        content(
+            Some(b"headers"),
+            Some(b"null and empty"),
+            &[("null", None), ("empty", Some(b"")), ("null", None)],
+        ),
         content(None, None, &[("only", Some(b"headers"))]),
-        content(Some("ключ-\u{1F511}".as_bytes()), Some("вода-\u{1F4A7}".as_bytes()), &[("имя", Some("\u{1F30A}".as_bytes()))]),
+        content(
+            Some("ключ-\u{1F511}".as_bytes()),
+            Some("вода-\u{1F4A7}".as_bytes()),
+            &[("имя", Some("\u{1F30A}".as_bytes()))],
+        ),
     ];
     let long = "one hundred bytes that compress well. ".repeat(700);
-    contents.push(content(Some(b"long"), Some(long.as_bytes()), &[("long", Some(&long.as_bytes()[..300]))]));
+    contents.push(content(
+        Some(b"long"),
+        Some(long.as_bytes()),
+        &[("long", Some(&long.as_bytes()[..300]))],
+    ));
     for at in 0..60 {
-        let (key, value) = (format!("truck-{}", at % 7), format!("{{\"point\": {at}, \"elevation\": {}}}", at * 31 % 100));
+        let (key, value) = (
+            format!("truck-{}", at % 7),
+            format!("{{\"point\": {at}, \"elevation\": {}}}", at * 31 % 100),
+        );
         let key = (at % 3 != 0).then_some(key.as_bytes());
-        contents.push(content(key, Some(value.as_bytes()), &[("point", Some(at.to_string().as_bytes()))]));
+        contents.push(content(
+            key,
+            Some(value.as_bytes()),
+            &[("point", Some(at.to_string().as_bytes()))],
+        ));
     }
     contents
 }
@@ -266,7 +357,10 @@ fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
         while rest.len() > 61 {
             let number = |at: usize| u32::from_be_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
             let codec = ["none", "gzip", "snappy", "lz4", "zstd"][usize::from(rest[22] & 7)];
-            batches.push(Batch { codec, records: number(57) });
+            batches.push(Batch {
+                codec,
+                records: number(57),
+            });
             rest = &rest[12 + number(8)..];
         }
     }
@@ -288,13 +382,24 @@ fn client(name: &str) -> &'static dyn Client {
 }
 
 fn bootstrap(broker: &str) -> String {
-    if broker == "apache" { APACHE_BROKER.bootstrap() } else { OUR_BROKER.bootstrap() }
+    if broker == "apache" {
+        APACHE_BROKER.bootstrap()
+    } else {
+        OUR_BROKER.bootstrap()
+    }
 }
 
 fn broker_data(broker: &str) -> PathBuf {
-    if broker == "apache" { APACHE_BROKER.data_dir() } else { OUR_BROKER.data_dir() }
+    if broker == "apache" {
+        APACHE_BROKER.data_dir()
+    } else {
+        OUR_BROKER.data_dir()
+    }
 }
 
 fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64
 }

@@ -18,7 +18,11 @@ const TOPIC: &str = "numbers";
 
 /// 10 kills in `make test`, 50 in `make long`.
 fn kills() -> usize {
-    if std::env::var_os("OTTLA_LONG").is_some() { 50 } else { 10 }
+    if std::env::var_os("OTTLA_LONG").is_some() {
+        50
+    } else {
+        10
+    }
 }
 
 /// Writes numbered records in the background until told to end.
@@ -39,7 +43,10 @@ impl Writer for Librdkafka {
         let acked = answer["acked"].as_array().unwrap();
         let failed = answer["failed"].as_array().unwrap();
         Told {
-            acked: acked.iter().map(|ack| (number(&ack[0]) as i32, number(&ack[1]), number(&ack[2]) as u64)).collect(),
+            acked: acked
+                .iter()
+                .map(|ack| (number(&ack[0]) as i32, number(&ack[1]), number(&ack[2]) as u64))
+                .collect(),
             failed: failed.iter().map(|value| number(value) as u64).collect(),
         }
     }
@@ -89,17 +96,26 @@ fn survive(kind: Kind, name: &str, writer: &mut dyn Writer, kills: usize) {
 fn read(reader: &dyn Client, bootstrap: &str, partition: i32, count: usize) -> Vec<(i64, u64)> {
     let records = reader.consume(bootstrap, TOPIC, partition, count).unwrap();
     let number = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap().parse().unwrap();
-    records.into_iter().map(|record| (record.offset, number(record.content.value))).collect()
+    records
+        .into_iter()
+        .map(|record| (record.offset, number(record.content.value)))
+        .collect()
 }
 
 fn end_offsets(reader: &Librdkafka, bootstrap: &str) -> Vec<i64> {
-    (0..PARTITIONS).map(|partition| reader.end_offset(bootstrap, TOPIC, partition).unwrap()).collect()
+    (0..PARTITIONS)
+        .map(|partition| reader.end_offset(bootstrap, TOPIC, partition).unwrap())
+        .collect()
 }
 
 fn wait_for_more(reader: &Librdkafka, broker: &BrokerProcess, than: i64) {
     let waiting = std::time::Instant::now();
     while end_offsets(reader, &broker.bootstrap()).iter().sum::<i64>() <= than {
-        assert!(waiting.elapsed() < Duration::from_secs(60), "nothing is written any more: {}", broker.log());
+        assert!(
+            waiting.elapsed() < Duration::from_secs(60),
+            "nothing is written any more: {}",
+            broker.log()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

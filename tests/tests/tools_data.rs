@@ -22,8 +22,15 @@ fn dump_log_segments_finds_every_batch_and_index_valid() {
     let (mut directories, mut found) = (0, Found::default());
     for directory in data_directories(&place::data_root()) {
         let one = judge(&tools, &directory);
-        println!("{}: {one:?}", directory.strip_prefix(place::data_root()).unwrap().display());
-        assert!(one.metadata_records > 0, "{}: no record in __cluster_metadata-0", directory.display());
+        println!(
+            "{}: {one:?}",
+            directory.strip_prefix(place::data_root()).unwrap().display()
+        );
+        assert!(
+            one.metadata_records > 0,
+            "{}: no record in __cluster_metadata-0",
+            directory.display()
+        );
         directories += 1;
         found.add(&one);
     }
@@ -75,7 +82,11 @@ fn judge(tools: &JavaTools, directory: &Path) -> Found {
     for partition in folders(directory) {
         let metadata = partition.ends_with("__cluster_metadata-0");
         for files in in_portions(&files(&partition, "log")) {
-            let decoder = if metadata { "--cluster-metadata-decoder" } else { "--print-data-log" };
+            let decoder = if metadata {
+                "--cluster-metadata-decoder"
+            } else {
+                "--print-data-log"
+            };
             let said = tools.dump_log(&["--deep-iteration", decoder, "--files", &files.join(",")]);
             judge_logs(said, &files, metadata, &mut found);
         }
@@ -105,7 +116,10 @@ fn judge_logs(said: Result<String, String>, files: &[String], metadata: bool, fo
             if metadata && line.contains("payload: Could not decode") {
                 found.faults.push(format!("{files:?}: {line}"));
             }
-        } else if !line.starts_with("Dumping ") && !line.starts_with("Log starting offset") && !line.starts_with("Snapshot") {
+        } else if !line.starts_with("Dumping ")
+            && !line.starts_with("Log starting offset")
+            && !line.starts_with("Snapshot")
+        {
             // What an intact log never makes it say: "Found ... invalid bytes at the end of", "Non-consecutive offsets", ...
             let complaint = ["invalid", "Non-", "Mismatch", "mismatch", "Misaligned", "Could not"];
             if complaint.iter().any(|word| line.contains(word)) {
@@ -189,18 +203,34 @@ fn write_directory(name: &str) -> PathBuf {
     let client = Librdkafka::start().unwrap();
     let bootstrap = broker.bootstrap();
     let mut rng = Rng::new(5);
-    for (topic, codec) in [("plain", "none"), ("gzip", "gzip"), ("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")] {
+    for (topic, codec) in [
+        ("plain", "none"),
+        ("gzip", "gzip"),
+        ("snappy", "snappy"),
+        ("lz4", "lz4"),
+        ("zstd", "zstd"),
+    ] {
         client.create_topic(&bootstrap, topic, 2).unwrap();
         for _ in 0..4 {
-            let content = |key: u8, value| Content { key: Some(vec![key]), value: Some(value), headers: vec![] };
+            let content = |key: u8, value| Content {
+                key: Some(vec![key]),
+                value: Some(value),
+                headers: vec![],
+            };
             let records: Vec<Outgoing> = (0..100)
-                .map(|at| Outgoing { content: content(at % 5, rng.bytes(5_000)), timestamp: None })
+                .map(|at| Outgoing {
+                    content: content(at % 5, rng.bytes(5_000)),
+                    timestamp: None,
+                })
                 .collect();
             client.produce(&bootstrap, topic, codec, &records).unwrap();
         }
     }
     let data = broker.data_dir();
     broker.stop().unwrap();
-    assert!(files(&data.join("plain-0"), "log").len() + files(&data.join("plain-1"), "log").len() > 2, "no segment rolled");
+    assert!(
+        files(&data.join("plain-0"), "log").len() + files(&data.join("plain-1"), "log").len() > 2,
+        "no segment rolled"
+    );
     data
 }

@@ -40,18 +40,34 @@ impl BrokerProcess {
     pub fn start(kind: Kind, name: &str, properties: &[&str]) -> Result<BrokerProcess, Failure> {
         let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
         let home = tempfile::tempdir().map_err(io)?;
-        let dir = if kind == Kind::Ottla { place::data_dir(name) } else { home.path().join("data") };
+        let dir = if kind == Kind::Ottla {
+            place::data_dir(name)
+        } else {
+            home.path().join("data")
+        };
         let (port, controller) = free_ports().map_err(io)?;
-        let mut text = format!("node.id=1\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{port}", dir.display());
+        let mut text = format!(
+            "node.id=1\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{port}",
+            dir.display()
+        );
         if kind == Kind::Apache {
-            text.push_str(&format!(",CONTROLLER://127.0.0.1:{controller}\n{}", apache_properties(controller)));
+            text.push_str(&format!(
+                ",CONTROLLER://127.0.0.1:{controller}\n{}",
+                apache_properties(controller)
+            ));
         }
         text.push_str(&format!("\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"));
         for line in properties {
             text.push_str(&format!("{line}\n"));
         }
         std::fs::write(home.path().join("server.properties"), text).map_err(io)?;
-        let mut broker = BrokerProcess { kind, port, dir, process: None, home };
+        let mut broker = BrokerProcess {
+            kind,
+            port,
+            dir,
+            process: None,
+            home,
+        };
         broker.restart()?;
         Ok(broker)
     }
@@ -63,7 +79,11 @@ impl BrokerProcess {
     pub fn restart(&mut self) -> Result<(), Failure> {
         let kind = self.kind;
         let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
-        let log = File::options().create(true).append(true).open(self.log_file()).map_err(io)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .map_err(io)?;
         let properties = self.home.path().join("server.properties");
         let mut command = match kind {
             Kind::Apache => java::driver(),
@@ -75,7 +95,10 @@ impl BrokerProcess {
         }
         command.arg(properties).current_dir(self.home.path());
         // Apache's driver ends with its standard input.
-        command.stdin(Stdio::piped()).stdout(log.try_clone().map_err(io)?).stderr(log);
+        command
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().map_err(io)?)
+            .stderr(log);
         self.process = Some(command.spawn().map_err(io)?);
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -101,7 +124,9 @@ impl BrokerProcess {
     /// # Errors
     /// When it is not gone after half a minute.
     pub fn stop(&mut self) -> Result<ExitStatus, Failure> {
-        let Some(mut process) = self.process.take() else { return Err("the broker does not run".to_owned()) };
+        let Some(mut process) = self.process.take() else {
+            return Err("the broker does not run".to_owned());
+        };
         let _ = Command::new("kill").arg(process.id().to_string()).status();
         let start = Instant::now();
         loop {
@@ -119,7 +144,9 @@ impl BrokerProcess {
 
     /// How the process ended, if it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
-        self.process.as_mut().and_then(|process| process.try_wait().ok().flatten())
+        self.process
+            .as_mut()
+            .and_then(|process| process.try_wait().ok().flatten())
     }
 
     /// `127.0.0.1:PORT`.
@@ -165,7 +192,10 @@ fn tail(text: &str, lines: usize) -> String {
 
 /// Two ports that were free a moment ago.
 fn free_ports() -> std::io::Result<(u16, u16)> {
-    let (one, two) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+    let (one, two) = (
+        TcpListener::bind(("127.0.0.1", 0))?,
+        TcpListener::bind(("127.0.0.1", 0))?,
+    );
     Ok((one.local_addr()?.port(), two.local_addr()?.port()))
 }
 

@@ -38,7 +38,11 @@ impl Outcome {
     /// Exit code and all output otherwise.
     pub fn success(self) -> Result<String, Failure> {
         let stdout = String::from_utf8_lossy(&self.stdout).into_owned();
-        if self.exit == 0 { Ok(stdout) } else { Err(format!("exit {}: {stdout}{}", self.exit, self.stderr)) }
+        if self.exit == 0 {
+            Ok(stdout)
+        } else {
+            Err(format!("exit {}: {stdout}{}", self.exit, self.stderr))
+        }
     }
 }
 
@@ -71,13 +75,21 @@ pub fn driver() -> Command {
             .args(["-cp", &entries.join(":")])
             .arg(place::repository().join("tests/java/Driver.java"))
             .status();
-        assert!(compiled.is_ok_and(|status| status.success()), "tests/java/Driver.java does not compile");
+        assert!(
+            compiled.is_ok_and(|status| status.success()),
+            "tests/java/Driver.java does not compile"
+        );
         entries.insert(0, classes.display().to_string());
         entries.join(":")
     });
     let mut command = Command::new("java");
     // The quick compiler and the plain collector: these JVMs live for seconds and share two cores with everything else.
-    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+    command.args([
+        "-Xmx512m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xshare:auto",
+    ]);
     let logging = place::repository().join("tests/java/log4j2.properties");
     command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
     command.args(["-cp", class_path, "Driver"]);
@@ -91,7 +103,10 @@ impl JavaTools {
     /// When it does not start.
     pub fn start() -> Result<JavaTools, Failure> {
         let tools = jars().join("kafka-tools-4.3.1.jar");
-        Ok(JavaTools(Lines::start("the Java tools", driver().arg("tools").arg(tools))?))
+        Ok(JavaTools(Lines::start(
+            "the Java tools",
+            driver().arg("tools").arg(tools),
+        )?))
     }
 
     /// Runs the main class `main` with `args`, `stdin` as its standard input.
@@ -99,7 +114,9 @@ impl JavaTools {
     /// # Errors
     /// When the JVM is gone. A tool that fails is an [`Outcome`].
     pub fn run(&self, main: &str, args: &[&str], stdin: &[u8]) -> Result<Outcome, Failure> {
-        let answer = self.0.ask(&json!({"main": main, "args": args, "stdin": to_hex(stdin)}))?;
+        let answer = self
+            .0
+            .ask(&json!({"main": main, "args": args, "stdin": to_hex(stdin)}))?;
         let bytes = |name: &str| from_hex(answer.get(name).and_then(Value::as_str).unwrap_or_default());
         Ok(Outcome {
             exit: answer.get("exit").and_then(Value::as_i64).unwrap_or(-1),
@@ -186,7 +203,12 @@ impl Client for JavaTools {
             .map(record_of)
             .collect::<Result<_, _>>()?;
         if outcome.exit != 0 || records.len() != count {
-            return Err(format!("console consumer, exit {}, {} records: {}", outcome.exit, records.len(), outcome.stderr));
+            return Err(format!(
+                "console consumer, exit {}, {} records: {}",
+                outcome.exit,
+                records.len(),
+                outcome.stderr
+            ));
         }
         Ok(records)
     }
@@ -224,22 +246,41 @@ fn record_of(text: &[u8]) -> Result<Incoming, Failure> {
         let text = std::str::from_utf8(field).ok()?;
         text.split_once(':')?.1.parse::<i64>().ok()
     };
-    let nullable = |field: &[u8]| if field == NULL.as_bytes() { None } else { Some(field.to_vec()) };
+    let nullable = |field: &[u8]| {
+        if field == NULL.as_bytes() {
+            None
+        } else {
+            Some(field.to_vec())
+        }
+    };
     let headers = if *headers == b"NO_HEADERS" {
         vec![]
     } else {
-        split(headers, HEADER).into_iter().map(|field| header_of(field, nullable)).collect::<Result<Vec<Header>, _>>()?
+        split(headers, HEADER)
+            .into_iter()
+            .map(|field| header_of(field, nullable))
+            .collect::<Result<Vec<Header>, _>>()?
     };
     Ok(Incoming {
         offset: number(offset).ok_or_else(broken)?,
         timestamp: number(timestamp).ok_or_else(broken)?,
-        content: Content { key: nullable(key), value: nullable(value), headers },
+        content: Content {
+            key: nullable(key),
+            value: nullable(value),
+            headers,
+        },
     })
 }
 
 fn header_of(field: &[u8], nullable: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Header, Failure> {
-    let colon = field.iter().position(|byte| *byte == b':').ok_or("a header without a colon")?;
-    Ok((String::from_utf8_lossy(&field[..colon]).into_owned(), nullable(&field[colon + 1..])))
+    let colon = field
+        .iter()
+        .position(|byte| *byte == b':')
+        .ok_or("a header without a colon")?;
+    Ok((
+        String::from_utf8_lossy(&field[..colon]).into_owned(),
+        nullable(&field[colon + 1..]),
+    ))
 }
 
 fn split<'a>(text: &'a [u8], separator: &str) -> Vec<&'a [u8]> {

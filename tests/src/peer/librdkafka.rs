@@ -19,7 +19,10 @@ impl Librdkafka {
     pub fn start() -> Result<Librdkafka, Failure> {
         let python = place::peer("py").join("bin/python");
         let script = place::repository().join("tests/peers/librdkafka.py");
-        Ok(Librdkafka(Lines::start("librdkafka", Command::new(python).arg(script))?))
+        Ok(Librdkafka(Lines::start(
+            "librdkafka",
+            Command::new(python).arg(script),
+        )?))
     }
 
     /// Creates a topic with replication factor 1. A topic that exists is an error.
@@ -61,8 +64,11 @@ impl Client for Librdkafka {
             .iter()
             .map(|record| {
                 let content = &record.content;
-                let headers: Vec<Value> =
-                    content.headers.iter().map(|(key, value)| json!([key, nullable(value)])).collect();
+                let headers: Vec<Value> = content
+                    .headers
+                    .iter()
+                    .map(|(key, value)| json!([key, nullable(value)]))
+                    .collect();
                 json!({"key": nullable(&content.key), "value": nullable(&content.value), "headers": headers,
                        "timestamp": record.timestamp})
             })
@@ -70,7 +76,11 @@ impl Client for Librdkafka {
         let answer = self.0.ask(&json!({
             "do": "produce", "bootstrap": bootstrap, "topic": topic, "codec": codec, "records": records,
         }))?;
-        array(&answer, "receipts")?.iter().map(receipt).collect::<Result<_, _>>().map(Some)
+        array(&answer, "receipts")?
+            .iter()
+            .map(receipt)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     fn consume(&self, bootstrap: &str, topic: &str, partition: i32, count: usize) -> Result<Vec<Incoming>, Failure> {
@@ -86,7 +96,10 @@ fn nullable(bytes: &Option<Vec<u8>>) -> Value {
 }
 
 fn array<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>, Failure> {
-    value.get(name).and_then(Value::as_array).ok_or_else(|| format!("librdkafka.py answered no {name}"))
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .ok_or_else(|| format!("librdkafka.py answered no {name}"))
 }
 
 fn bytes(value: Option<&Value>) -> Result<Option<Vec<u8>>, Failure> {
@@ -94,7 +107,10 @@ fn bytes(value: Option<&Value>) -> Result<Option<Vec<u8>>, Failure> {
 }
 
 fn number(value: &Value, name: &str) -> Result<i64, Failure> {
-    value.get(name).and_then(Value::as_i64).ok_or_else(|| format!("librdkafka.py answered no {name}"))
+    value
+        .get(name)
+        .and_then(Value::as_i64)
+        .ok_or_else(|| format!("librdkafka.py answered no {name}"))
 }
 
 fn receipt(value: &Value) -> Result<Receipt, Failure> {
@@ -113,6 +129,10 @@ fn incoming(value: &Value) -> Result<Incoming, Failure> {
     Ok(Incoming {
         offset: number(value, "offset")?,
         timestamp: number(value, "timestamp")?,
-        content: Content { key: bytes(value.get("key"))?, value: bytes(value.get("value"))?, headers },
+        content: Content {
+            key: bytes(value.get("key"))?,
+            value: bytes(value.get("value"))?,
+            headers,
+        },
     })
 }

@@ -34,7 +34,14 @@ impl Lines {
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(format!("{name} has no pipes"));
         };
-        Ok(Lines { name, pipes: Mutex::new(Pipes { child, requests, answers: BufReader::new(answers) }) })
+        Ok(Lines {
+            name,
+            pipes: Mutex::new(Pipes {
+                child,
+                requests,
+                answers: BufReader::new(answers),
+            }),
+        })
     }
 
     /// Sends one request and waits for its answer.
@@ -42,7 +49,10 @@ impl Lines {
     /// # Errors
     /// When the process is gone, or answers `{"error": ...}`.
     pub fn ask(&self, request: &Value) -> Result<Value, Failure> {
-        let mut pipes = self.pipes.lock().map_err(|_| format!("{}: an earlier request panicked", self.name))?;
+        let mut pipes = self
+            .pipes
+            .lock()
+            .map_err(|_| format!("{}: an earlier request panicked", self.name))?;
         let lost = |error: std::io::Error| format!("{} is gone: {error}", self.name);
         writeln!(pipes.requests, "{request}").map_err(lost)?;
         pipes.requests.flush().map_err(lost)?;

@@ -4,6 +4,7 @@
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
+//! - [`wire`]: the protocol by hand, for judges that want to see what a broker really sends.
 //! - [`source`]: Rust source as the tidy test looks at it.
 //! - [`rng`]: the seeded numbers that every random test prints and can repeat.
 //!
@@ -15,3 +16,4 @@ pub mod peer;
 pub mod place;
 pub mod rng;
 pub mod source;
+pub mod wire;

@@ -6,11 +6,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use ottla_protocol::records::Compression;
 use ottla_tests::hostile::{Attacker, BOMBS, Outcome, Sample, frame, samples};
 use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::librdkafka::Librdkafka;
 use ottla_tests::peer::{Client, Content, Outgoing};
 use ottla_tests::rng::Rng;
+use ottla_tests::wire::{Wire, batch};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Fetch may wait as long as it is told to, and Produce with acks=0 has no answer.
@@ -196,6 +198,27 @@ fn millions_of_tagged_fields_are_not_kept() {
     assert_ne!(outcome, Outcome::Silent);
     // The frame itself is 20 MB.
     arena.close(2 * 20 * 1024 + GROWTH_KIB);
+}
+
+#[test]
+fn a_batch_that_would_decompress_to_128_mib_is_not_unpacked_in_memory() {
+    let arena = Arena::open("hostile-codecs");
+    let zeros = vec![0; 128 << 20];
+    for codec in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let bomb = batch(&[&zeros], codec).unwrap();
+        assert!(bomb.len() < 1_000_000, "{codec:?}: {}", bomb.len());
+        let (error, _) = Wire::connect(&arena.broker.bootstrap())
+            .unwrap()
+            .produce("honest", 0, &bomb)
+            .unwrap();
+        println!(
+            "{codec:?}: {} bytes for 128 MiB are answered with code {error}",
+            bomb.len()
+        );
+        assert_ne!(error, 0, "{codec:?}: the bomb is in the log");
+    }
+    drop(zeros);
+    arena.close(GROWTH_KIB);
 }
 
 #[test]

@@ -38,13 +38,22 @@ impl BrokerProcess {
     /// # Errors
     /// When it does not start within a minute; with its log.
     pub fn start(kind: Kind, name: &str, properties: &[&str]) -> Result<BrokerProcess, Failure> {
+        let data = if kind == Kind::Ottla {
+            Some(place::data_dir(name))
+        } else {
+            None
+        };
+        BrokerProcess::start_on(kind, data, properties)
+    }
+
+    /// Like [`BrokerProcess::start`], on a data directory that exists (a temporary one if `None`).
+    ///
+    /// # Errors
+    /// When it does not start within a minute; with its log.
+    pub fn start_on(kind: Kind, data: Option<PathBuf>, properties: &[&str]) -> Result<BrokerProcess, Failure> {
         let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
         let home = tempfile::tempdir().map_err(io)?;
-        let dir = if kind == Kind::Ottla {
-            place::data_dir(name)
-        } else {
-            home.path().join("data")
-        };
+        let dir = data.unwrap_or_else(|| home.path().join("data"));
         let (port, controller) = free_ports().map_err(io)?;
         let mut text = format!(
             "node.id=1\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{port}",

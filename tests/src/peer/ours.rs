@@ -1,28 +1,154 @@
-//! temp
-use super::*;
-pub struct OurClient;
+//! Ottla's client and its in-process broker, behind the same trait as everyone else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla::{Consumer, Producer, Record, TopicPartition};
+use ottla_broker::Cluster;
+use tokio::runtime::Runtime;
+
+use super::{Client, Content, Failure, Incoming, Outgoing, Receipt};
+use crate::place;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A runtime for the blocking harness: two threads, like the machines this runs on.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| e.to_string())
+}
+
+/// Ottla's client.
+pub struct OurClient(Arc<Runtime>);
+
 impl OurClient {
-    pub fn start() -> Result<Self, Failure> {
-        Err("no".into())
+    /// Makes its runtime.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn start() -> Result<OurClient, Failure> {
+        Ok(OurClient(Arc::new(runtime()?)))
     }
 }
+
 impl Client for OurClient {
-    fn produce(&self, _: &str, _: &str, _: &str, _: &[Outgoing]) -> Result<Option<Vec<Receipt>>, Failure> {
-        Err("no".into())
+    fn produce(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        codec: &str,
+        records: &[Outgoing],
+    ) -> Result<Option<Vec<Receipt>>, Failure> {
+        self.0.block_on(produce(bootstrap, topic, codec, records)).map(Some)
     }
-    fn consume(&self, _: &str, _: &str, _: i32, _: usize) -> Result<Vec<Incoming>, Failure> {
-        Err("no".into())
+
+    fn consume(&self, bootstrap: &str, topic: &str, partition: i32, count: usize) -> Result<Vec<Incoming>, Failure> {
+        self.0.block_on(async {
+            let reading = consume(bootstrap, topic, partition, count);
+            tokio::time::timeout(PATIENCE, reading).await.map_err(|_| format!("fewer than {count} records came"))?
+        })
     }
 }
-pub struct OurBroker;
+
+async fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[Outgoing]) -> Result<Vec<Receipt>, Failure> {
+    let text = |error: ottla::Error| error.to_string();
+    let producer = Producer::builder()
+        .bootstrap_servers(bootstrap)
+        .set("compression.type", codec)
+        .set("acks", "all")
+        .build()
+        .await
+        .map_err(text)?;
+    let mut deliveries = vec![];
+    for outgoing in records {
+        deliveries.push(producer.send(record(topic, outgoing)).await.map_err(text)?);
+    }
+    let mut receipts = vec![];
+    for delivery in deliveries {
+        let metadata = delivery.await.map_err(text)?;
+        let offset = metadata.offset.ok_or("a delivery without offset")?;
+        receipts.push(Receipt { partition: metadata.partition, offset, timestamp: Some(metadata.timestamp) });
+    }
+    producer.close(PATIENCE).await.map_err(text)?;
+    Ok(receipts)
+}
+
+fn record<'a>(topic: &'a str, outgoing: &'a Outgoing) -> Record<'a> {
+    let mut record = Record::to(topic);
+    if let Some(key) = &outgoing.content.key {
+        record = record.key(key);
+    }
+    if let Some(value) = &outgoing.content.value {
+        record = record.value(value);
+    }
+    if let Some(timestamp) = outgoing.timestamp {
+        record = record.timestamp(timestamp);
+    }
+    for (key, value) in &outgoing.content.headers {
+        record = match value {
+            Some(value) => record.header(key, value),
+            None => record.null_header(key),
+        };
+    }
+    record
+}
+
+async fn consume(bootstrap: &str, topic: &str, partition: i32, count: usize) -> Result<Vec<Incoming>, Failure> {
+    let text = |error: ottla::Error| error.to_string();
+    let partitions = [TopicPartition::new(topic, partition)];
+    let mut consumer = Consumer::builder().bootstrap_servers(bootstrap).build().await.map_err(text)?;
+    consumer.assign(&partitions).await.map_err(text)?;
+    consumer.seek_to_beginning(&partitions).await.map_err(text)?;
+    let mut seen = vec![];
+    while seen.len() < count {
+        let Some(records) = consumer.poll().await.map_err(text)? else { break };
+        for record in &records {
+            let headers = record.headers().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
+            seen.push(Incoming {
+                offset: record.offset(),
+                timestamp: record.timestamp(),
+                content: Content {
+                    key: record.key().map(<[u8]>::to_vec),
+                    value: record.value().map(<[u8]>::to_vec),
+                    headers: headers.collect(),
+                },
+            });
+        }
+    }
+    consumer.close().await;
+    Ok(seen)
+}
+
+/// Ottla's broker inside this process. Its data directory is kept for `DumpLogSegments`.
+pub struct OurBroker {
+    cluster: Cluster,
+    data: PathBuf,
+    // The broker's tasks live in it.
+    _runtime: Runtime,
+}
+
 impl OurBroker {
-    pub fn start(_: &str) -> Result<Self, Failure> {
-        Err("no".into())
+    /// Starts it on a free port.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(name: &str) -> Result<OurBroker, Failure> {
+        let (runtime, data) = (runtime()?, place::data_dir(name));
+        let starting = Cluster::builder().data_dir(&data).start();
+        let cluster = runtime.block_on(starting).map_err(|error| error.to_string())?;
+        Ok(OurBroker { cluster, data, _runtime: runtime })
     }
+
+    /// `HOST:PORT`.
     pub fn bootstrap(&self) -> String {
-        String::new()
+        self.cluster.bootstrap_servers()
     }
-    pub fn data_dir(&self) -> std::path::PathBuf {
-        std::path::PathBuf::new()
+
+    /// Where it keeps its partitions.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data.clone()
     }
 }

@@ -1,0 +1,192 @@
+//! Ottla's adapter of the peer benchmark. See ../../../README.md for the argument list.
+//!
+//! One argument more: `--runtime current` drives everything from one thread; the default is tokio's own default, one
+//! worker a core. One mode more: `first`, for the start of a broker.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use ottla::{Admin, Consumer, Delivery, NewTopic, Producer, Record, TopicPartition};
+use rustix::time::{ClockId, clock_gettime};
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Outcome {
+    let mut runtime = match arg("runtime", "multi").as_str() {
+        "current" => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
+        match arg("mode", "produce").as_str() {
+            "produce" => produce().await,
+            "consume" => consume().await,
+            "latency" => latency().await,
+            "first" => first().await,
+            mode => Err(format!("no mode {mode}").into()),
+        }
+    })
+}
+
+async fn producer() -> Result<Producer, ottla::Error> {
+    Producer::builder()
+        .bootstrap_servers(arg("bootstrap", "127.0.0.1:9092"))
+        .set("acks", arg("acks", "all"))
+        .set("linger.ms", arg("linger", "5"))
+        .set("compression.type", arg("compression", "none"))
+        .set("enable.idempotence", if arg("idempotence", "0") == "1" { "true" } else { "false" })
+        .build()
+        .await
+}
+
+async fn produce() -> Outcome {
+    let (messages, size, pool) = (num("messages", "1000000")?, num("size", "100")?, std::fs::read(arg("payload", ""))?);
+    let values: Vec<&[u8]> = pool.chunks_exact(size).collect();
+    let producer = producer().await?;
+    let topic = producer.topic(&arg("topic", "t")).await?;
+    let (cpu, start) = (cpu_seconds(), Instant::now());
+    let (mut acked, mut failed) = (0_usize, 0_usize);
+    let mut outstanding: VecDeque<Delivery> = VecDeque::new();
+    for at in 0..messages {
+        outstanding.push_back(topic.send(Record::value_only(values[at % values.len()])).await?);
+        // Every record has its report, read as soon as it is there.
+        while outstanding.front().is_some_and(Delivery::is_complete) {
+            if let Some(delivery) = outstanding.pop_front() {
+                count(delivery.await.is_ok(), &mut acked, &mut failed);
+            }
+        }
+    }
+    for delivery in outstanding {
+        count(delivery.await.is_ok(), &mut acked, &mut failed);
+    }
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let bytes = acked * size;
+    print(&format!(
+        "\"messages\":{acked},\"failed\":{failed},\"bytes\":{bytes},\"seconds\":{seconds:.6},\"cpu_s\":{cpu:.6}"
+    ));
+    producer.close(Duration::from_secs(10)).await?;
+    Ok(())
+}
+
+fn count(ok: bool, acked: &mut usize, failed: &mut usize) {
+    *(if ok { acked } else { failed }) += 1;
+}
+
+async fn consumer() -> Result<Consumer, ottla::Error> {
+    let (topic, partitions) = (arg("topic", "t"), arg("partitions", "1").parse().unwrap_or(1));
+    let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(&topic, partition)).collect();
+    let mut consumer = Consumer::builder().bootstrap_servers(arg("bootstrap", "127.0.0.1:9092")).build().await?;
+    consumer.assign(&all).await?;
+    consumer.seek_to_beginning(&all).await?;
+    Ok(consumer)
+}
+
+async fn consume() -> Outcome {
+    let messages = num("messages", "1000000")?;
+    let (cpu, start) = (cpu_seconds(), Instant::now());
+    let mut consumer = consumer().await?;
+    let (mut got, mut bytes, mut first) = (0, 0, None);
+    while got < messages {
+        let Some(records) = consumer.poll().await? else { break };
+        first.get_or_insert_with(Instant::now);
+        for record in &records {
+            got += 1;
+            bytes += record.value().map_or(0, <[u8]>::len);
+        }
+    }
+    let first = first.ok_or("nothing came")?;
+    let (seconds, join, cpu) = (first.elapsed().as_secs_f64(), (first - start).as_secs_f64(), cpu_seconds() - cpu);
+    print(&format!(
+        "\"messages\":{got},\"bytes\":{bytes},\"seconds\":{seconds:.6},\"join_s\":{join:.6},\"cpu_s\":{cpu:.6}"
+    ));
+    consumer.close().await;
+    Ok(())
+}
+
+async fn latency() -> Outcome {
+    let (messages, size, rate) = (num("messages", "12000")?, num("size", "100")?, num("rate", "1000")?);
+    let warmup = num("warmup", "2000")?;
+    let (producer, mut consumer) = (producer().await?, consumer().await?);
+    let topic = producer.topic(&arg("topic", "t")).await?;
+    let (probe, mut probed) = tokio::sync::oneshot::channel();
+    let reading = tokio::spawn(async move {
+        let (mut latencies, mut probe) = (Vec::with_capacity(messages + 1), Some(probe));
+        while latencies.len() <= messages {
+            let Ok(Some(records)) = consumer.poll().await else { break };
+            for record in &records {
+                let sent = record.value().and_then(|value| value.first_chunk()).map_or(0, |at| i64::from_le_bytes(*at));
+                latencies.push(now_ns() - sent);
+                if let Some(probe) = probe.take() {
+                    let _ = probe.send(());
+                }
+            }
+        }
+        latencies
+    });
+    let mut value = vec![0; size];
+    let mut send = async || -> Outcome {
+        value[..8].copy_from_slice(&now_ns().to_le_bytes());
+        drop(topic.send(Record::value_only(&value)).await?);
+        Ok(())
+    };
+    send().await?;
+    (&mut probed).await?;
+    let (cpu, start) = (cpu_seconds(), Instant::now());
+    for at in 0..messages {
+        let due = Duration::from_secs_f64(at as f64 / rate as f64);
+        tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
+        send().await?;
+    }
+    let mut latencies = reading.await?.split_off(1 + warmup);
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    latencies.sort_unstable();
+    let p = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize] as f64 / 1e6;
+    print(&format!(
+        "\"messages\":{messages},\"seconds\":{seconds:.6},\"cpu_s\":{cpu:.6},\"p50_ms\":{:.3},\"p99_ms\":{:.3},\
+         \"p999_ms\":{:.3},\"max_ms\":{:.3}",
+        p(0.5),
+        p(0.99),
+        p(0.999),
+        p(1.0)
+    ));
+    Ok(())
+}
+
+/// From before the broker is there: connects, creates the topic, writes one record; tells the time when it was
+/// acknowledged, on the monotonic clock that all processes share.
+async fn first() -> Outcome {
+    let (bootstrap, name) = (arg("bootstrap", "127.0.0.1:9092"), arg("topic", "t"));
+    while tokio::net::TcpStream::connect(&bootstrap).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let admin = Admin::builder().bootstrap_servers(&bootstrap).build().await?;
+    admin.create_topics(&[NewTopic::new(&name, 1, 1)]).await?;
+    let producer = producer().await?;
+    producer.send(Record::to(&name).value(b"first")).await?.await?;
+    print(&format!("\"messages\":1,\"at_ns\":{}", now_ns()));
+    Ok(())
+}
+
+fn print(fields: &str) {
+    println!("{{\"client\":\"ottla\",\"version\":\"{}\",{fields}}}", ottla::VERSION);
+}
+
+fn arg(name: &str, default: &str) -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let pair = arguments.chunks(2).find(|pair| pair.len() == 2 && pair[0].trim_start_matches("--") == name);
+    pair.map_or_else(|| default.to_owned(), |pair| pair[1].clone())
+}
+
+fn num(name: &str, default: &str) -> Result<usize, std::num::ParseIntError> {
+    arg(name, default).parse()
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn now_ns() -> i64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}

@@ -93,7 +93,6 @@ impl Wire {
         let partition = PartitionProduceData {
             index: partition,
             records: Records::Slice(batch),
-            ..PartitionProduceData::default()
         };
         let topic = TopicProduceData {
             name: topic,

@@ -3,6 +3,9 @@
 //! Nothing that was acknowledged may be lost, nothing may be there twice, and each partition keeps the order of sending.
 //! kill -9 leaves the page cache alone: this proves recovery of the log and of the producers' sequences, not fsync.
 
+// A test may stop at what it did not expect.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -85,7 +85,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
 /// When `text` is not hexadecimal.
 pub fn from_hex(text: &str) -> Result<Vec<u8>, Failure> {
     let digits = text.as_bytes();
-    if !text.is_ascii() || digits.len() % 2 != 0 {
+    if !text.is_ascii() || !digits.len().is_multiple_of(2) {
         return Err("not hexadecimal".to_owned());
     }
     (0..text.len())

@@ -128,3 +128,99 @@ pub fn decode_body<'a, M: Message<'a>>(frame: &'a [u8], offset: usize, version: 
     };
     crate::catalog::read(body, version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{ApiVersionsRequest, ApiVersionsResponse, ProduceRequest, ProduceResponse, produce_request};
+    use crate::{DecodeError, Records};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_frame_says_its_length() {
+        let request = ApiVersionsRequest::default();
+        let frame = encode_request(0, 9, Some("a"), &request).unwrap().into_vec();
+        assert_eq!(frame, [0, 0, 0, 11, 0, 18, 0, 0, 0, 0, 0, 9, 0, 1, b'a']);
+    }
+
+    #[test]
+    fn the_length_counts_spliced_records() {
+        let records = Records::Bytes(Bytes::from(vec![7; 10_000]));
+        let partition_data = vec![produce_request::PartitionProduceData { index: 1, records }];
+        let topic = produce_request::TopicProduceData {
+            name: "t",
+            partition_data,
+            ..Default::default()
+        };
+        let request = ProduceRequest {
+            topic_data: vec![topic],
+            ..ProduceRequest::default()
+        };
+        let pieces = encode_request(9, 1, None, &request).unwrap();
+        assert!(pieces.iter().any(|piece| piece.len() == 10_000));
+        let total = pieces.len();
+        let frame = pieces.into_vec();
+        assert_eq!(
+            i32::from_be_bytes(frame[..4].try_into().unwrap()) as usize,
+            total - LENGTH_PREFIX_BYTES
+        );
+        let (header, body) = decode_request_header(&frame[4..]).unwrap();
+        assert_eq!((header.api_key, header.api_version, header.client_id), (0, 9, None));
+        let read: ProduceRequest<'_> = decode_body(&frame[4..], body, 9).unwrap();
+        assert_eq!(read, request);
+    }
+
+    #[test]
+    fn a_response_has_the_header_of_its_version() {
+        let response = ProduceResponse::default();
+        let old = encode_response(ApiKey::Produce, 8, 77, &response).unwrap().into_vec();
+        let new = encode_response(ApiKey::Produce, 9, 77, &response).unwrap().into_vec();
+        assert_eq!(decode_response_header(ApiKey::Produce, 8, &old[4..]), Ok((77, 4)));
+        assert_eq!(decode_response_header(ApiKey::Produce, 9, &new[4..]), Ok((77, 5)));
+    }
+
+    #[test]
+    fn api_versions_is_always_answered_with_the_oldest_header() {
+        let response = ApiVersionsResponse::default();
+        for version in 0..=ApiKey::ApiVersions.max_version() {
+            let frame = encode_response(ApiKey::ApiVersions, version, 3, &response)
+                .unwrap()
+                .into_vec();
+            assert_eq!(
+                decode_response_header(ApiKey::ApiVersions, version, &frame[4..]),
+                Ok((3, 4))
+            );
+        }
+    }
+
+    #[test]
+    fn the_header_of_an_unknown_request_is_read_all_the_same() {
+        for (key, version) in [(18i16, 99i16), (18, -1), (4, 0), (-1, 0), (30_000, 30_000)] {
+            let mut w = Writer::new();
+            w.i16(key)
+                .i16(version)
+                .i32(5)
+                .opt_str(Some("who"), false)
+                .raw(&[1, 2, 3]);
+            let frame = w.into_vec().unwrap();
+            let (header, body) = decode_request_header(&frame).unwrap();
+            assert_eq!(
+                (header.api_key, header.api_version, header.correlation_id),
+                (key, version, 5)
+            );
+            assert_eq!((header.client_id, body), (Some("who"), frame.len() - 3));
+        }
+    }
+
+    #[test]
+    fn the_body_must_reach_the_end_of_the_frame() {
+        let frame = [0, 0];
+        let read: Result<ApiVersionsRequest<'_>, DecodeError> = decode_body(&frame, 0, 0);
+        assert_eq!(
+            read.unwrap_err().to_string(),
+            "ApiVersionsRequest.end: is followed by 2 bytes that belong to nothing"
+        );
+        let read: Result<ApiVersionsRequest<'_>, DecodeError> = decode_body(&frame, 3, 0);
+        assert!(read.is_err());
+    }
+}

@@ -57,7 +57,12 @@ impl Writer for Librdkafka {
 
 #[test]
 fn librdkafka_loses_and_duplicates_nothing_when_ottla_is_killed() {
-    survive(Kind::Ottla, "kill-librdkafka", &mut Librdkafka::start().unwrap(), kills() / 2);
+    survive(
+        Kind::Ottla,
+        "kill-librdkafka",
+        &mut Librdkafka::start().unwrap(),
+        kills() / 2,
+    );
 }
 
 /// The same harness on the broker that everyone trusts: it judges the harness.

@@ -168,6 +168,25 @@ fn every_generated_message_is_in_the_index() {
 }
 
 #[test]
+fn every_configuration_key_has_a_doc() {
+    let broker = ottla_broker::config::keys::KEYS
+        .iter()
+        .map(|key| ("broker", key.name, key.doc));
+    let topic = ottla_broker::config::topic::keys().map(|key| ("topic", key.name, key.doc));
+    let client = ottla::config::KEYS.iter().map(|key| ("client", key.name, key.doc));
+    // A sentence: shorter than this none says what a key means.
+    let silent = broker
+        .chain(topic)
+        .chain(client)
+        .filter(|(_, _, doc)| doc.len() < 12 || !doc.trim_end_matches(')').ends_with('.'));
+    refuse(
+        &silent
+            .map(|(of, name, doc)| format!("{of} key {name}: {doc:?}"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn every_dependency_is_explained_in_the_readme() {
     let manifest = read(&place::repository().join("Cargo.toml"));
     let readme = read(&place::repository().join("README.md"));

@@ -111,6 +111,23 @@ fn default_impl(out: &mut String, message: &Message, of: &Struct) {
     out.push_str("}\n}\n}\n\n");
 }
 
+/// Opens the block that the codec of a struct stands in: the trait's for a message, an inherent one for a part of it.
+fn impl_head(out: &mut String, message: &Message, of: &Struct, lifetime: &str) {
+    if of.name == message.name {
+        let name = &message.name;
+        let _ = writeln!(out, "impl<'a> Message<'a> for {name}{lifetime} {{");
+        let _ = writeln!(out, "const NAME: &'static str = {name:?};");
+        let _ = writeln!(out, "const MIN_VERSION: i16 = {};", message.valid.first);
+        let _ = writeln!(out, "const MAX_VERSION: i16 = {};", message.last_stable());
+        if message.last_unstable {
+            let _ = writeln!(out, "const LAST_VERSION: i16 = {};", message.valid.last);
+        }
+    } else {
+        let head = if lifetime.is_empty() { "impl" } else { "impl<'a>" };
+        let _ = writeln!(out, "{head} {}{lifetime} {{", of.name);
+    }
+}
+
 fn codec(out: &mut String, message: &Message, of: &Struct) -> Result<(), String> {
     let top = of.name == message.name;
     let lifetime = layout::lifetime(message, of);
@@ -135,19 +152,7 @@ fn codec(out: &mut String, message: &Message, of: &Struct) -> Result<(), String>
         (true, _) | (false, "<'a>") => "Reader<'a>",
         _ => "Reader<'_>",
     };
-    if top {
-        let name = &message.name;
-        let _ = writeln!(out, "impl<'a> Message<'a> for {name}{lifetime} {{");
-        let _ = writeln!(out, "const NAME: &'static str = {name:?};");
-        let _ = writeln!(out, "const MIN_VERSION: i16 = {};", message.valid.first);
-        let _ = writeln!(out, "const MAX_VERSION: i16 = {};", message.last_stable());
-        if message.last_unstable {
-            let _ = writeln!(out, "const LAST_VERSION: i16 = {};", message.valid.last);
-        }
-    } else {
-        let head = if lifetime.is_empty() { "impl" } else { "impl<'a>" };
-        let _ = writeln!(out, "{head} {}{lifetime} {{", of.name);
-    }
+    impl_head(out, message, of, lifetime);
     let (public, version) = if top { ("", "version") } else { ("pub(crate) ", version) };
     let reader_name = if decode.contains("r.") || decode.contains("(r,") || top {
         "r"

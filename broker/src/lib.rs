@@ -10,11 +10,13 @@
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod controller;
 pub mod dispatch;
 pub mod frame_buffer;
 pub mod handlers;
 pub mod log;
 pub mod purgatory;
+pub mod quorum;
 pub mod replica_manager;
 pub mod server;
 

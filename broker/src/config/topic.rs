@@ -6,6 +6,8 @@
 
 use super::value::{self, Kind, Rule, Value};
 use super::{BrokerConfig, ConfigError, keys};
+use crate::log::LogConfig;
+use ottla_protocol::records::{Compression, TimestampType};
 use std::collections::BTreeMap;
 
 /// One configuration of a topic.
@@ -212,16 +214,24 @@ pub fn keys() -> impl Iterator<Item = &'static TopicKey> {
     SETTABLE.iter().chain(FIXED)
 }
 
+/// The row of `name`.
+///
+/// # Errors
+/// A sentence for INVALID_CONFIG, with the nearest name there is.
+pub fn find(name: &str) -> Result<&'static TopicKey, String> {
+    keys().find(|key| key.name == name).ok_or_else(|| {
+        let near = value::nearest(name, keys().map(|key| key.name));
+        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        format!("{name} is not a configuration of topics{hint}")
+    })
+}
+
 /// Holds one override against the table.
 ///
 /// # Errors
 /// A sentence for INVALID_CONFIG: the key is unknown, the value is wrong, or it would have no effect here.
 pub fn check(name: &str, text: &str) -> Result<(), String> {
-    let Some(key) = keys().find(|key| key.name == name) else {
-        let near = value::nearest(name, keys().map(|key| key.name));
-        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        return Err(format!("{name} is not a configuration of topics{hint}"));
-    };
+    let key = find(name)?;
     let parsed = value::parse(key.kind, key.rule, text).map_err(|problem| format!("{name} {problem}"))?;
     let Some(reason) = key.fixed else { return Ok(()) };
     let default = value::parse(key.kind, key.rule, key.table_default());
@@ -244,6 +254,17 @@ impl TopicKey {
                 .find_map(|(name, _)| keys::find(name)?.default)
                 .unwrap_or_default(),
         }
+    }
+
+    fn parsed_default(&'static self) -> Option<(&'static str, Value)> {
+        let unit = match self.origin {
+            Origin::Broker(synonyms) => synonyms
+                .iter()
+                .find(|(name, _)| keys::find(name).is_some_and(|key| key.default.is_some())),
+            Origin::Own(_) => None,
+        };
+        let text = unit.map_or(Unit::Same, |(_, unit)| *unit).convert(self.table_default());
+        Some((self.name, value::parse(self.kind, self.rule, &text).ok()?))
     }
 
     /// What is in force for a topic with `overrides` on a broker with `config`.
@@ -340,9 +361,95 @@ impl TopicConfig {
         })
     }
 
+    /// As [`TopicConfig::new`], but an override that does not pass is left out with a line in the log: a topic that was
+    /// created under other rules must not stop the broker.
+    pub fn lenient(config: &BrokerConfig, overrides: &BTreeMap<String, String>, topic: &str) -> TopicConfig {
+        let mut kept = overrides.clone();
+        kept.retain(|name, text| {
+            check(name, text)
+                .inspect_err(|problem| tracing::warn!(topic, problem, "configuration left out"))
+                .is_ok()
+        });
+        // The broker's own values were checked when its configuration was read.
+        TopicConfig::new(config, &kept).unwrap_or_else(|problem| {
+            tracing::error!(topic, problem, "configuration replaced by Kafka's defaults");
+            TopicConfig {
+                values: keys().filter_map(TopicKey::parsed_default).collect(),
+            }
+        })
+    }
+
     /// `min.insync.replicas`: in-sync replicas that acks=all needs.
     pub fn min_insync_replicas(&self) -> i32 {
         i32::try_from(self.number("min.insync.replicas")).unwrap_or(1)
+    }
+
+    /// What the log of each partition obeys.
+    pub fn log_config(&self, broker: &BrokerConfig) -> LogConfig {
+        let bytes = |name| u32::try_from(self.number(name)).unwrap_or(u32::MAX);
+        let compression = self.compression();
+        let level_key = match compression {
+            Some(Compression::Gzip) => Some("compression.gzip.level"),
+            Some(Compression::Lz4) => Some("compression.lz4.level"),
+            Some(Compression::Zstd) => Some("compression.zstd.level"),
+            _ => None,
+        };
+        let policy = |word: &str| match self.values.get("cleanup.policy") {
+            Some(Value::List(members)) => members.iter().any(|member| member == word),
+            _ => false,
+        };
+        LogConfig {
+            segment_bytes: bytes("segment.bytes"),
+            segment_ms: self.number("segment.ms"),
+            segment_jitter_ms: self.number("segment.jitter.ms"),
+            index_interval_bytes: bytes("index.interval.bytes"),
+            segment_index_bytes: bytes("segment.index.bytes"),
+            retention_ms: self.number("retention.ms"),
+            retention_bytes: self.number("retention.bytes"),
+            max_message_bytes: usize::try_from(self.number("max.message.bytes")).unwrap_or(0),
+            message_timestamp_type: match self.text("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            message_timestamp_before_max_ms: self.number("message.timestamp.before.max.ms"),
+            message_timestamp_after_max_ms: self.number("message.timestamp.after.max.ms"),
+            delete: policy("delete"),
+            compact: policy("compact"),
+            compression,
+            // Kafka's -1 for gzip is its codec's own default.
+            compression_level: level_key
+                .map(|name| self.number(name))
+                .filter(|level| *level != -1 || compression != Some(Compression::Gzip))
+                .and_then(|level| i32::try_from(level).ok()),
+            // Kafka writes "never" as the largest 64-bit number.
+            flush_messages: match self.number("flush.messages") {
+                i64::MAX => u64::MAX,
+                messages => messages.unsigned_abs(),
+            },
+            flush_ms: self.number("flush.ms"),
+            file_delete_delay_ms: self.number("file.delete.delay.ms"),
+            producer_id_expiration_ms: broker.producer_id_expiration_ms,
+        }
+    }
+
+    /// The codec that `compression.type` asks for; `None` for `producer`.
+    fn compression(&self) -> Option<Compression> {
+        match self.text("compression.type") {
+            "uncompressed" => Some(Compression::None),
+            "gzip" => Some(Compression::Gzip),
+            "snappy" => Some(Compression::Snappy),
+            "lz4" => Some(Compression::Lz4),
+            "zstd" => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> &str {
+        if let Some(Value::Text(text)) = self.values.get(name) {
+            text
+        } else {
+            ""
+        }
     }
 
     /// A number that the table has checked; 0 if `name` is not one of its numbers, which a test rules out.
@@ -452,6 +559,43 @@ mod tests {
         assert!(check("cleanup.policy", "delete").is_ok());
         assert!(check("min.compaction.lag.ms", "0").is_ok());
         assert!(check("min.compaction.lag.ms", "1").is_err());
+    }
+
+    #[test]
+    fn the_log_obeys_what_is_in_force() {
+        let config = BrokerConfig::default();
+        let log = TopicConfig::defaults(&config).unwrap().log_config(&config);
+        assert_eq!(
+            log,
+            LogConfig {
+                flush_ms: 1000,
+                ..LogConfig::default()
+            }
+        );
+
+        let config = BrokerConfig::from_pairs([("message.max.bytes", "2000"), ("log.roll.hours", "1")]).unwrap();
+        let pairs = [
+            ("segment.bytes", "1048576"),
+            ("compression.type", "zstd"),
+            ("compression.zstd.level", "5"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("retention.ms", "-1"),
+        ];
+        let topic = TopicConfig::new(&config, &overrides(&pairs)).unwrap();
+        let log = topic.log_config(&config);
+        assert_eq!(
+            (log.max_message_bytes, log.segment_ms, log.segment_bytes),
+            (2000, 3_600_000, 1_048_576)
+        );
+        assert_eq!(
+            (log.compression, log.compression_level),
+            (Some(Compression::Zstd), Some(5))
+        );
+        assert_eq!(
+            (log.message_timestamp_type, log.retention_ms),
+            (TimestampType::LogAppendTime, -1)
+        );
+        assert_eq!(topic.min_insync_replicas(), 1);
     }
 
     #[test]

@@ -520,8 +520,8 @@ impl SealedBatch {
         set_field(&mut self.header, at::PARTITION_LEADER_EPOCH, leader_epoch.to_be_bytes());
     }
 
-    /// Sets the control bit.
-    pub(crate) fn mark_control(&mut self) {
+    /// Sets the control bit: the batch's record is for brokers, and consumers do not see it.
+    pub fn mark_control(&mut self) {
         let attributes = self.attributes() | bit::CONTROL;
         set_field(&mut self.header, at::ATTRIBUTES, attributes.to_be_bytes());
         self.checksummed = false;

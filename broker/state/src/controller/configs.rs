@@ -43,6 +43,15 @@ pub struct Alteration<'a> {
     pub value: Option<&'a str>,
 }
 
+/// The changes wanted for one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicAlterations<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// What to change.
+    pub alterations: Vec<Alteration<'a>>,
+}
+
 /// What the broker knows about topic configurations.
 pub struct ConfigRules<'r> {
     /// Says that there is no such configuration, if there is none.
@@ -76,16 +85,16 @@ impl ConfigChange<'_> {
     }
 }
 
-/// Decides what `alterations` make of the configuration of `topic`. Nothing that stays as it is becomes a change.
+/// Decides what `wish` makes of the configuration of its topic. Nothing that stays as it is becomes a change.
 ///
 /// # Errors
 /// All or nothing: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST (a name twice, a value missing), INVALID_CONFIG.
 pub fn alter_topic<'a>(
     image: &ClusterImage,
-    topic: &'a str,
-    alterations: &[Alteration<'a>],
+    wish: &TopicAlterations<'a>,
     rules: &ConfigRules<'_>,
 ) -> Result<Vec<ConfigChange<'a>>, ApiError> {
+    let TopicAlterations { topic, alterations } = wish;
     if image.topic(topic).is_none() {
         let message = format!("there is no topic \"{topic}\"");
         return Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message));
@@ -101,7 +110,7 @@ pub fn alter_topic<'a>(
         let value = new_value(&present, alteration, rules)?;
         if present.get(alteration.name) != value.as_ref() {
             changes.push(ConfigChange {
-                topic,
+                topic: *topic,
                 name: alteration.name,
                 value,
             });
@@ -202,7 +211,8 @@ mod tests {
                 value,
             })
             .collect();
-        let changes = alter_topic(image, topic, &alterations, &RULES).map_err(|error| error.code)?;
+        let changes =
+            alter_topic(image, &TopicAlterations { topic, alterations }, &RULES).map_err(|error| error.code)?;
         let records: Vec<_> = changes.iter().map(ConfigChange::record).collect();
         apply(image, &records);
         Ok(records.len())

@@ -236,6 +236,7 @@ pub struct ClusterImage {
     names: HashMap<Uuid, Arc<str>>,
     configs: BTreeMap<ConfigResource, Arc<BTreeMap<String, String>>>,
     next_producer_id: i64,
+    next_offset: i64,
 }
 
 impl ClusterImage {
@@ -245,6 +246,16 @@ impl ClusterImage {
             cluster_id: cluster_id.into(),
             ..ClusterImage::default()
         }
+    }
+
+    /// The offset of the last record of the metadata log that this image knows; -1 if it knows none.
+    pub fn offset(&self) -> i64 {
+        self.next_offset - 1
+    }
+
+    /// Notes that the metadata log is applied up to `next_offset`, exclusive.
+    pub fn advance_to(&mut self, next_offset: i64) {
+        self.next_offset = self.next_offset.max(next_offset);
     }
 
     /// The id of the cluster.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use ottla_client_state::TopicPartition;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode};
 
 /// The result of everything in this crate that can fail.
@@ -83,6 +84,7 @@ struct Inner {
     broker: Option<Arc<str>>,
     api: Option<(ApiKey, i16)>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    partition: Option<(TopicPartition, Option<i64>)>,
 }
 
 impl Error {
@@ -122,6 +124,17 @@ impl Error {
         self.inner.api
     }
 
+    /// The partition that the error is about, if it is about one.
+    pub fn partition(&self) -> Option<&TopicPartition> {
+        self.inner.partition.as_ref().map(|(partition, _)| partition)
+    }
+
+    /// The offset that the error is about. A consumer that wants to go on behind a batch that cannot be read seeks
+    /// to a higher one.
+    pub fn offset(&self) -> Option<i64> {
+        self.inner.partition.as_ref().and_then(|(_, offset)| *offset)
+    }
+
     /// The text without the context that [`fmt::Display`] adds.
     pub fn message(&self) -> &str {
         &self.inner.message
@@ -143,6 +156,7 @@ impl Error {
                 broker: None,
                 api: None,
                 source: None,
+                partition: None,
             }),
         }
     }
@@ -209,10 +223,24 @@ impl Error {
         self
     }
 
+    /// The same error, told to be about this place in the log.
+    #[must_use]
+    pub(crate) fn with_partition(mut self, partition: &TopicPartition, offset: Option<i64>) -> Self {
+        self.inner.partition = Some((partition.clone(), offset));
+        self
+    }
+
     /// The same error with words put before its text.
     #[must_use]
     pub(crate) fn with_prefix(mut self, prefix: impl fmt::Display) -> Self {
         self.inner.message = format!("{prefix}: {}", self.inner.message).into();
+        self
+    }
+
+    /// The same error with the broker's own words after its text.
+    #[must_use]
+    pub(crate) fn with_suffix(mut self, words: &str) -> Self {
+        self.inner.message = format!("{}: {words}", self.inner.message).into();
         self
     }
 

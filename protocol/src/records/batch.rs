@@ -6,7 +6,7 @@
 //! not look at records: that is the iterator's business.
 
 use super::compression::{Compression, Compressor, Decompressor};
-use super::iter::RecordIter;
+use super::iter::{RecordIter, RecordOrigin};
 use super::{BATCH_HEADER_LEN, BATCH_LENGTH_END, MAGIC, NO_SEQUENCE, RecordError, at, bit, crc32c, field, set_field};
 
 /// Whose clock a batch's timestamps come from.
@@ -252,6 +252,11 @@ impl<'a> RecordBatch<'a> {
     /// [`records_bytes`](Self::records_bytes) or [`Decompressor::decompress_into`]).
     pub fn iter_over<'r>(&self, records: &'r [u8]) -> RecordIter<'r> {
         RecordIter::new(self, records)
+    }
+
+    /// What is needed to read the records later, without this header.
+    pub fn origin(&self) -> RecordOrigin {
+        RecordOrigin::new(self)
     }
 
     /// The same batch under another codec. `records` must be this batch's records without compression.

@@ -84,24 +84,56 @@ pub struct RecordIter<'a> {
     /// Records yet to come, by the header's count.
     left: u32,
     index: u32,
+    origin: RecordOrigin,
+}
+
+/// What the offsets and timestamps of a batch's records are counted from. With it, records can be read on later,
+/// without the header of their batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordOrigin {
     base_offset: i64,
     last_offset_delta: i32,
     base_timestamp: i64,
     log_append_time: Option<i64>,
+    record_count: u32,
 }
 
-impl<'a> RecordIter<'a> {
-    pub(super) fn new(batch: &RecordBatch<'_>, records: &'a [u8]) -> Self {
+impl RecordOrigin {
+    pub(super) fn new(batch: &RecordBatch<'_>) -> Self {
         let by_broker = batch.timestamp_type() == TimestampType::LogAppendTime;
-        RecordIter {
-            rest: records,
-            left: batch.record_count(),
-            index: 0,
+        RecordOrigin {
             base_offset: batch.base_offset(),
             last_offset_delta: batch.last_offset_delta(),
             base_timestamp: batch.base_timestamp(),
             log_append_time: by_broker.then(|| batch.max_timestamp()),
+            record_count: batch.record_count(),
         }
+    }
+
+    /// Whether the broker's clock stamped the records, or the producer's.
+    pub fn timestamp_type(&self) -> TimestampType {
+        match self.log_append_time {
+            Some(_) => TimestampType::LogAppendTime,
+            None => TimestampType::CreateTime,
+        }
+    }
+
+    /// Iterates over `records`, which begin with record number `first` of the batch: what
+    /// [`RecordIter::remaining_bytes`] gave after `first` records.
+    #[inline]
+    pub fn iter_from<'r>(&self, records: &'r [u8], first: u32) -> RecordIter<'r> {
+        RecordIter {
+            rest: records,
+            left: self.record_count.saturating_sub(first),
+            index: first,
+            origin: *self,
+        }
+    }
+}
+
+impl<'a> RecordIter<'a> {
+    pub(super) fn new(batch: &RecordBatch<'_>, records: &'a [u8]) -> Self {
+        RecordOrigin::new(batch).iter_from(records, 0)
     }
 
     /// The bytes not yet read.
@@ -167,16 +199,17 @@ impl<'a> RecordIter<'a> {
         if header_count == 0 && !fields.rest.is_empty() {
             return Err(flaw(RecordFlaw::LengthMismatch));
         }
-        if offset_delta < 0 || offset_delta > self.last_offset_delta {
+        if offset_delta < 0 || offset_delta > self.origin.last_offset_delta {
             return Err(RecordError::InvalidOffsetDelta { index, offset_delta });
         }
         self.rest = batch.rest;
         Ok(Record {
             // `parse` has checked that the last offset exists.
-            offset: self.base_offset.wrapping_add(i64::from(offset_delta)),
+            offset: self.origin.base_offset.wrapping_add(i64::from(offset_delta)),
             timestamp: self
+                .origin
                 .log_append_time
-                .unwrap_or(self.base_timestamp.wrapping_add(timestamp_delta)),
+                .unwrap_or(self.origin.base_timestamp.wrapping_add(timestamp_delta)),
             offset_delta,
             key,
             value,

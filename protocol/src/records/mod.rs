@@ -41,7 +41,7 @@ pub use batch::{RecordBatch, RecordBatches, TimestampType};
 pub use builder::{RecordBatchBuilder, SealedBatch};
 pub use compression::{Compression, Compressor, Decompressor};
 pub use control::{ControlRecord, EndTransactionMarker};
-pub use iter::{Header, Headers, RawHeaders, Record, RecordIter, RecordsSummary};
+pub use iter::{Header, Headers, RawHeaders, Record, RecordIter, RecordOrigin, RecordsSummary};
 
 /// Bytes of a batch before its first record.
 pub const BATCH_HEADER_LEN: usize = 61;

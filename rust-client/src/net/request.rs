@@ -69,6 +69,26 @@ impl<M: ClientRequest> ResponseFrame<M> {
         })
     }
 
+    /// The same answer, for whoever does not remember what the request borrowed.
+    pub fn detached<N: ClientRequest>(self) -> ResponseFrame<N> {
+        let ResponseFrame {
+            frame,
+            body_offset,
+            version,
+            broker,
+            throttle,
+            ..
+        } = self;
+        ResponseFrame {
+            frame,
+            body_offset,
+            version,
+            broker,
+            throttle,
+            request: PhantomData,
+        }
+    }
+
     /// The version of the request, and so of the answer.
     pub fn version(&self) -> i16 {
         self.version

@@ -418,6 +418,11 @@ impl SubscriptionState {
         }
     }
 
+    /// As [`SubscriptionState::handle_fetch_failed`], whatever the fence.
+    pub fn fail_current(&mut self, partition: &TopicPartition, now: Time) {
+        self.fail(partition, now);
+    }
+
     /// The topic of these partitions was deleted and created anew: their offsets mean nothing any more. The policy
     /// decides where to start; without one the application must seek.
     pub fn handle_recreated(&mut self, topic: &str) -> Vec<TopicPartition> {

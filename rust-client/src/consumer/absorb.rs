@@ -1,0 +1,231 @@
+//! Takes a fetch answer apart.
+//!
+//! In: the answer to one fetch and what was asked. Out: data in the buffer, places that moved, errors for the
+//! application. Believes nothing it did not ask for: unknown or repeated partitions are passed over, and data that
+//! does not move the fetch offset is an error, because asking again would bring the same for ever.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ottla_client_state::Time;
+use ottla_client_state::metadata::{Leader, Node};
+use ottla_client_state::subscription::FetchTarget;
+use ottla_protocol::messages::FetchResponse;
+use ottla_protocol::messages::fetch_response::{NodeEndpoint, PartitionData};
+use ottla_protocol::records::{RecordBatches, RecordError};
+use ottla_protocol::{ErrorCode, Uuid};
+
+use super::decode::CompletedFetch;
+use super::fetcher::{Fetched, Shared, State, TOPIC_IDS_FROM, out_of_range};
+use crate::config::IsolationLevel;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Takes in the answer; says whether it calls for newer metadata.
+///
+/// # Errors
+/// The answer as a whole is no good.
+pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched, now: Time) -> Result<bool> {
+    let response = fetched.frame.decode()?;
+    if response.error_code != 0 {
+        return Err(Error::from_code(response.error_code, "fetch").with_broker(fetched.frame.broker()));
+    }
+    let mut missing: HashMap<(&str, i32), &FetchTarget> = targets
+        .iter()
+        .map(|target| ((&*target.partition.topic, target.partition.partition), target))
+        .collect();
+    let mut refresh = false;
+    for topic in &response.responses {
+        let name = topic_name(fetched, topic.topic, topic.topic_id);
+        for data in &topic.partitions {
+            let Some(target) = name.and_then(|name| missing.remove(&(name, data.partition_index))) else {
+                continue;
+            };
+            refresh |= absorb_partition(shared, target, data, &response, fetched, now);
+        }
+    }
+    let mut state = shared.lock();
+    for target in missing.into_values() {
+        // Left out of the answer: asked for again, but not at once.
+        state
+            .subscription
+            .handle_fetch_failed(&target.partition, target.fence, now);
+    }
+    Ok(refresh)
+}
+
+fn topic_name<'a>(fetched: &'a Fetched, name: &'a str, id: Uuid) -> Option<&'a str> {
+    if fetched.frame.version() >= TOPIC_IDS_FROM {
+        fetched.names.get(&id).map(|name| &**name)
+    } else {
+        Some(name)
+    }
+}
+
+fn absorb_partition(
+    shared: &Shared,
+    target: &FetchTarget,
+    data: &PartitionData<'_>,
+    response: &FetchResponse<'_>,
+    fetched: &Fetched,
+    now: Time,
+) -> bool {
+    let code = ErrorCode::from_code(data.error_code).unwrap_or(ErrorCode::UnknownServerError);
+    if code == ErrorCode::None {
+        let mut state = shared.lock();
+        if data.preferred_read_replica >= 0 {
+            let until = now.plus_ms(shared.config.client.metadata_max_age_ms);
+            state
+                .preferred
+                .insert(target.partition.clone(), (data.preferred_read_replica, until));
+        }
+        if let Err(error) = absorb_data(&mut state, shared, target, data, fetched) {
+            state
+                .subscription
+                .handle_fetch_failed(&target.partition, target.fence, now);
+            state.report(error.with_broker(fetched.frame.broker()));
+        }
+        return false;
+    }
+    tracing::debug!(partition = %target.partition, error = code.name(), "a partition could not be fetched");
+    let leader = Leader {
+        node_id: data.current_leader.leader_id,
+        epoch: data.current_leader.leader_epoch,
+    };
+    let told_by = fetched.frame.broker();
+    let TopicPartitionName { topic, partition } = TopicPartitionName::of(target);
+    let newer = shared.client.update_leader(
+        topic,
+        partition,
+        leader,
+        node_of(leader, &response.node_endpoints),
+        told_by,
+    );
+    let mut state = shared.lock();
+    state.preferred.remove(&target.partition);
+    match code {
+        ErrorCode::OffsetOutOfRange => out_of_range(&mut state, target, data.log_start_offset, now),
+        code if code.retriable() || code == ErrorCode::UnknownServerError => {
+            state
+                .subscription
+                .handle_fetch_failed(&target.partition, target.fence, now);
+        }
+        code => {
+            state
+                .subscription
+                .handle_fetch_failed(&target.partition, target.fence, now);
+            let error = Error::from_code(code.code(), &target.partition).with_broker(told_by);
+            state.report(error.with_partition(&target.partition, Some(target.offset)));
+        }
+    }
+    code.refreshes_metadata() && !newer
+}
+
+struct TopicPartitionName<'a> {
+    topic: &'a str,
+    partition: i32,
+}
+
+impl<'a> TopicPartitionName<'a> {
+    fn of(target: &'a FetchTarget) -> Self {
+        TopicPartitionName {
+            topic: &target.partition.topic,
+            partition: target.partition.partition,
+        }
+    }
+}
+
+fn node_of(leader: Leader, endpoints: &[NodeEndpoint<'_>]) -> Option<Node> {
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == leader.node_id)?;
+    let port = u16::try_from(endpoint.port).ok().filter(|port| *port > 0)?;
+    let rack = endpoint.rack.map(Arc::from);
+    (!endpoint.host.is_empty()).then(|| Node {
+        id: leader.node_id,
+        host: endpoint.host.into(),
+        port,
+        rack,
+    })
+}
+
+fn absorb_data(
+    state: &mut State,
+    shared: &Shared,
+    target: &FetchTarget,
+    data: &PartitionData<'_>,
+    fetched: &Fetched,
+) -> Result<()> {
+    let partition = &target.partition;
+    let corrupt = |what: String| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("{partition}: at offset {}: {what}", target.offset),
+        )
+        .with_partition(partition, Some(target.offset))
+    };
+    let records = data.records.as_slice().unwrap_or_default();
+    let run = measure(records).map_err(|error| corrupt(error.to_string()))?;
+    if run.bytes == 0 {
+        if !records.is_empty() {
+            return Err(corrupt("the broker sent only the beginning of a batch".to_owned()));
+        }
+        state
+            .subscription
+            .handle_fetched(partition, target.fence, target.offset, 0, data.high_watermark);
+        return Ok(());
+    }
+    if run.next_offset <= target.offset {
+        return Err(corrupt(format!(
+            "the broker sent records only up to offset {}",
+            run.next_offset
+        )));
+    }
+    let wanted =
+        state
+            .subscription
+            .handle_fetched(partition, target.fence, run.next_offset, run.bytes, data.high_watermark);
+    if wanted {
+        let whole = records.get(..run.bytes).unwrap_or_default();
+        let aborted = (shared.isolation() == IsolationLevel::ReadCommitted).then(|| {
+            let list = data.aborted_transactions.as_deref().unwrap_or_default();
+            list.iter()
+                .map(|aborted| (aborted.producer_id, aborted.first_offset))
+                .collect()
+        });
+        state.buffer.push(CompletedFetch {
+            partition: partition.clone(),
+            fence: target.fence,
+            offset: target.offset,
+            batches: fetched.frame.frame().slice_ref(whole),
+            aborted,
+        });
+    }
+    Ok(())
+}
+
+/// The whole batches at the beginning of a run.
+struct Run {
+    bytes: usize,
+    next_offset: i64,
+}
+
+/// Reads the headers of all whole batches.
+///
+/// # Errors
+/// The first batch is malformed. If a later one is, the run ends before it: what is good is handed over first, and
+/// the next fetch begins with the bad one.
+fn measure(records: &[u8]) -> Result<Run, RecordError> {
+    let mut run = Run {
+        bytes: 0,
+        next_offset: -1,
+    };
+    for batch in RecordBatches::new(records) {
+        match batch {
+            Ok(batch) => {
+                run.bytes += batch.size();
+                run.next_offset = run.next_offset.max(batch.next_offset());
+            }
+            Err(error) if run.bytes == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(run)
+}

@@ -1,0 +1,566 @@
+//! Brings records from the leaders into the buffer.
+//!
+//! One director task looks up offsets that are missing and sees to it that every leader of an assigned partition has
+//! its fetcher. A fetcher has one request in flight on its own lane: build, send, absorb, again. It fetches as long
+//! as there is room in the buffer, and sleeps otherwise; taking records out is what wakes it, so back-pressure needs
+//! no timer. Nobody here hands anything to the application; see [`super::Consumer::poll`].
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ottla_client_state::metadata::ClusterSnapshot;
+use ottla_client_state::subscription::{FetchTarget, OutOfRange, Reset, SubscriptionState, Target};
+use ottla_client_state::{Time, TopicPartition};
+use ottla_protocol::messages::FetchRequest;
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use ottla_protocol::{ErrorCode, Uuid};
+use tokio::sync::watch;
+
+use super::absorb;
+use super::fetch_buffer::FetchBuffer;
+use super::offsets::{self, EARLIEST, LATEST, Queries};
+use crate::client::Client;
+use crate::config::{ConsumerConfig, IsolationLevel};
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::Lane;
+
+/// From this version on topics have ids in Fetch, and no names.
+pub(super) const TOPIC_IDS_FROM: i16 = 13;
+
+/// The newest version of Fetch that is used. Version 18 is the last of Kafka 4.4.
+const CAP: i16 = 18;
+
+/// What consumer, director and fetchers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub client: Arc<Client>,
+    pub config: ConsumerConfig,
+    state: Mutex<State>,
+    /// Something was put into the buffer or the errors; who polls looks again.
+    pub arrived: watch::Sender<u64>,
+    /// Something changed that may permit a fetch or need a look-up.
+    stirred: watch::Sender<u64>,
+    pub closed: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub subscription: SubscriptionState,
+    pub buffer: FetchBuffer,
+    /// For the application, in order.
+    pub errors: VecDeque<Error>,
+    /// Leaders that have a fetcher.
+    fetchers: HashSet<i32>,
+    /// Replicas nearby that a leader has pointed to (KIP-392), and until when that holds.
+    pub preferred: HashMap<TopicPartition, (i32, Time)>,
+    /// The ids under which topics were last seen.
+    topic_ids: HashMap<Arc<str>, Uuid>,
+    /// Topics and partitions of which the application was told that they do not exist.
+    reported: HashSet<TopicPartition>,
+    /// Partitions without a place of which the application was told.
+    pub told_unplaced: HashSet<TopicPartition>,
+    /// The metadata answer that first did not know a topic.
+    unknown_since: HashMap<Arc<str>, u64>,
+}
+
+impl State {
+    /// Tells the application, unless it has not yet heard the same about the same partition.
+    pub fn report(&mut self, error: Error) {
+        let same = |known: &Error| known.partition() == error.partition() && known.kind() == error.kind();
+        if !self.errors.iter().any(same) {
+            self.errors.push_back(error);
+        }
+    }
+
+    /// The node to fetch a partition from: a replica nearby if the leader named one, else the leader.
+    fn source_of(&self, partition: &TopicPartition, snapshot: &ClusterSnapshot, now: Time) -> Option<i32> {
+        let leader = snapshot.leader_of(&partition.topic, partition.partition)?;
+        let nearby = self
+            .preferred
+            .get(partition)
+            .filter(|(node, until)| *until > now && snapshot.node(*node).is_some());
+        Some(nearby.map_or(leader.node_id, |(node, _)| *node))
+    }
+}
+
+/// A fetch that is about to be sent.
+struct Plan {
+    targets: Vec<FetchTarget>,
+    /// Bytes reserved for it.
+    granted: usize,
+}
+
+enum Next {
+    Fetch(Plan),
+    /// Nothing to fetch before something stirs, or this moment comes.
+    Wait(Option<Time>),
+    /// This node has nothing of ours any more.
+    End,
+}
+
+impl Shared {
+    pub fn new(client: Arc<Client>, config: ConsumerConfig, subscription: SubscriptionState) -> Arc<Shared> {
+        let buffer = FetchBuffer::new(config.fetch_buffer_memory);
+        Arc::new(Shared {
+            client,
+            config,
+            state: Mutex::new(State {
+                subscription,
+                buffer,
+                errors: VecDeque::new(),
+                fetchers: HashSet::new(),
+                preferred: HashMap::new(),
+                topic_ids: HashMap::new(),
+                reported: HashSet::new(),
+                unknown_since: HashMap::new(),
+                told_unplaced: HashSet::new(),
+            }),
+            arrived: watch::channel(0).0,
+            stirred: watch::channel(0).0,
+            closed: watch::channel(false).0,
+        })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Every step under this lock leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something changed that may permit a fetch or need a look-up.
+    pub fn stir(&self) {
+        self.stirred.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Something was put into the buffer or the errors, or a position became known.
+    pub fn arrived(&self) {
+        self.arrived.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub fn isolation(&self) -> IsolationLevel {
+        self.config.isolation_level
+    }
+}
+
+/// Runs until the consumer closes.
+pub(super) async fn direct(shared: Arc<Shared>) {
+    let mut closed = shared.closed.subscribe();
+    tokio::select! {
+        () = direct_forever(&shared) => {}
+        _ = closed.wait_for(|closed| *closed) => {}
+    }
+}
+
+async fn direct_forever(shared: &Arc<Shared>) {
+    let mut stirred = shared.stirred.subscribe();
+    let mut metadata = shared.client.metadata_changed();
+    loop {
+        stirred.mark_unchanged();
+        if metadata.has_changed().unwrap_or(false) {
+            metadata.mark_unchanged();
+            absorb_metadata(shared);
+        }
+        look_up_missing(shared);
+        start_fetchers(shared);
+        let wake_at = shared.lock().subscription.wake_at(shared.client.now());
+        tokio::select! {
+            _ = stirred.changed() => {}
+            _ = metadata.changed() => {
+                absorb_metadata(shared);
+                shared.stir();
+            }
+            () = sleep_until(&shared.client, wake_at) => {}
+        }
+    }
+}
+
+async fn sleep_until(client: &Client, at: Option<Time>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(client.instant(at)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Topics that were created anew start over; topics and partitions that do not exist are told to the application.
+fn absorb_metadata(shared: &Arc<Shared>) {
+    let snapshot = shared.client.metadata();
+    let mut missing = Vec::new();
+    let mut state = shared.lock();
+    let assigned: Vec<TopicPartition> = state.subscription.assigned().cloned().collect();
+    let topics: HashSet<Arc<str>> = assigned.iter().map(|partition| partition.topic.clone()).collect();
+    for topic in &topics {
+        let Some(info) = snapshot.topic(topic) else { continue };
+        if info.id == Uuid::ZERO {
+            continue;
+        }
+        let before = state.topic_ids.insert(topic.clone(), info.id);
+        if before.is_some_and(|before| before != info.id) {
+            recreated(&mut state, topic, shared);
+        }
+    }
+    for partition in assigned {
+        let known = snapshot.topic(&partition.topic);
+        if known.is_some_and(|topic| topic.partition(partition.partition).is_some()) {
+            state.reported.remove(&partition);
+            state.unknown_since.remove(&partition.topic);
+        } else if known.is_some() || snapshot.topic_error(&partition.topic).is_some() {
+            // The first answer may come while the broker is still creating the topic; the second one counts.
+            let since = *state
+                .unknown_since
+                .entry(partition.topic.clone())
+                .or_insert(snapshot.generation);
+            if snapshot.generation > since && state.reported.insert(partition.clone()) {
+                missing.push(partition);
+            }
+        }
+    }
+    drop(state);
+    if !missing.is_empty() {
+        tokio::spawn(report_missing(shared.clone(), missing));
+    }
+}
+
+fn recreated(state: &mut State, topic: &Arc<str>, shared: &Shared) {
+    let moved = state.subscription.handle_recreated(topic);
+    tracing::warn!(%topic, "the topic was deleted and created anew; its partitions start over by auto.offset.reset");
+    if state.subscription.without_position().next().is_some() {
+        for partition in moved {
+            let text = format!("{partition}: the topic was deleted and created anew, and auto.offset.reset is none");
+            state.report(Error::new(ErrorKind::Offset, text).with_partition(&partition, None));
+            state.told_unplaced.insert(partition);
+        }
+        shared.arrived();
+    }
+}
+
+async fn report_missing(shared: Arc<Shared>, missing: Vec<TopicPartition>) {
+    let mut told: HashMap<Arc<str>, Error> = HashMap::new();
+    for partition in missing {
+        let error = match shared.client.metadata().topic(&partition.topic) {
+            Some(topic) => {
+                let count = topic.partition_count();
+                let text = format!(
+                    "{partition}: topic {:?} has {count} partitions, from 0 on",
+                    &*partition.topic
+                );
+                Error::new(ErrorKind::UnknownTopic, text).with_retriable(true)
+            }
+            None => match told.get(&partition.topic) {
+                Some(error) => error.clone(),
+                None => {
+                    let error = shared.client.explain_missing(&partition.topic).await;
+                    told.entry(partition.topic.clone()).or_insert(error).clone()
+                }
+            },
+        };
+        let mut state = shared.lock();
+        if state.subscription.is_assigned(&partition) {
+            state.report(error.with_partition(&partition, None));
+        }
+    }
+    shared.arrived();
+}
+
+/// Starts a look-up for every partition that waits for its first offset or has lost its place.
+fn look_up_missing(shared: &Arc<Shared>) {
+    let (client, now) = (&shared.client, shared.client.now());
+    let mut resets = Vec::new();
+    let mut state = shared.lock();
+    while let Some(reset) = state.subscription.next_reset(now) {
+        resets.push(reset);
+    }
+    drop(state);
+    if resets.is_empty() {
+        return;
+    }
+    let shared = shared.clone();
+    let wall = client.exact_wall_ms();
+    tokio::spawn(async move {
+        let mut closed = shared.closed.subscribe();
+        tokio::select! {
+            () = look_up(&shared, resets, wall) => {}
+            _ = closed.wait_for(|closed| *closed) => {}
+        }
+    });
+}
+
+async fn look_up(shared: &Arc<Shared>, resets: Vec<Reset>, wall_ms: i64) {
+    let timestamp = |target| match target {
+        Target::Earliest => EARLIEST,
+        Target::Latest => LATEST,
+        Target::Timestamp(ms) => ms.max(0),
+        Target::Ago(ms) => wall_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)).max(0),
+    };
+    let queries: Queries = resets
+        .iter()
+        .map(|reset| (reset.partition.clone(), timestamp(reset.target)))
+        .collect();
+    let mut answers = offsets::list_offsets(&shared.client, shared.isolation(), &queries).await;
+    // No record is that young: the end is where the next one will be.
+    let none = |answer: &Result<offsets::ListedOffset>| matches!(answer, Ok(found) if found.offset.is_none());
+    let at_end: Queries = answers
+        .iter()
+        .filter(|(_, answer)| none(answer))
+        .map(|(partition, _)| (partition.clone(), LATEST))
+        .collect();
+    if !at_end.is_empty() {
+        answers.extend(offsets::list_offsets(&shared.client, shared.isolation(), &at_end).await);
+    }
+    let now = shared.client.now();
+    let mut state = shared.lock();
+    for reset in resets {
+        let partition = &reset.partition;
+        match answers.remove(partition) {
+            Some(Ok(offsets::ListedOffset {
+                offset: Some(offset), ..
+            })) => {
+                tracing::debug!(%partition, offset, target = ?reset.target, "starting here");
+                state.subscription.handle_offset(partition, reset.fence, offset);
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%partition, %error, "the offset could not be looked up; trying again");
+                if !error.retriable() {
+                    state.report(error.with_partition(partition, None));
+                }
+                state.subscription.handle_reset_failed(partition, reset.fence, now);
+            }
+            _ => state.subscription.handle_reset_failed(partition, reset.fence, now),
+        }
+    }
+    drop(state);
+    shared.arrived();
+    shared.stir();
+}
+
+/// Every node that has something of ours gets a fetcher.
+fn start_fetchers(shared: &Arc<Shared>) {
+    let snapshot = shared.client.metadata();
+    let now = shared.client.now();
+    let mut state = shared.lock();
+    let nodes: HashSet<i32> = state
+        .subscription
+        .assigned()
+        .filter_map(|partition| state.source_of(partition, &snapshot, now))
+        .filter(|node| !state.fetchers.contains(node))
+        .collect();
+    state.fetchers.extend(&nodes);
+    drop(state);
+    for node_id in nodes {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let mut closed = shared.closed.subscribe();
+            tokio::select! {
+                () = fetch_from(&shared, node_id) => {}
+                _ = closed.wait_for(|closed| *closed) => {}
+            }
+        });
+    }
+}
+
+/// The fetcher of one node.
+async fn fetch_from(shared: &Arc<Shared>, node_id: i32) {
+    let mut stirred = shared.stirred.subscribe();
+    let mut trouble = None;
+    let mut turn = 0;
+    loop {
+        stirred.mark_unchanged();
+        match next_for(shared, node_id, turn) {
+            Next::End => return,
+            Next::Wait(at) => {
+                tokio::select! {
+                    _ = stirred.changed() => {}
+                    () = sleep_until(&shared.client, at) => {}
+                }
+            }
+            Next::Fetch(plan) => {
+                turn += 1;
+                let outcome = fetch(shared, node_id, &plan).await;
+                settle(shared, &plan, outcome, &mut trouble);
+            }
+        }
+    }
+}
+
+fn next_for(shared: &Shared, node_id: i32, turn: usize) -> Next {
+    let (config, now) = (&shared.config, shared.client.now());
+    let snapshot = shared.client.metadata();
+    let mut state = shared.lock();
+    let ours = |partition: &TopicPartition| state.source_of(partition, &snapshot, now) == Some(node_id);
+    if !state.subscription.assigned().any(ours) {
+        state.fetchers.remove(&node_id);
+        return Next::End;
+    }
+    let per_partition = usize::try_from(config.max_partition_fetch_bytes).unwrap_or(0).max(1);
+    let mut targets = state.subscription.fetchable(ours, per_partition, now);
+    if targets.is_empty() {
+        return Next::Wait(state.subscription.wake_at(now));
+    }
+    // The broker fills its answer in this order; everybody comes first once.
+    let first = turn % targets.len();
+    targets.rotate_left(first);
+    let most = usize::try_from(config.fetch_max_bytes).unwrap_or(0).max(1);
+    let wanted = per_partition.saturating_mul(targets.len()).min(most);
+    let least = per_partition.min(config.fetch_buffer_memory / 4);
+    let granted = match state.buffer.reserve(wanted, least) {
+        Some(granted) => granted,
+        None => {
+            evict_paused(&mut state);
+            match state.buffer.reserve(wanted, least) {
+                Some(granted) => granted,
+                None => return Next::Wait(None),
+            }
+        }
+    };
+    state.subscription.handle_fetch_sent(&targets);
+    Next::Fetch(Plan { targets, granted })
+}
+
+/// Data of paused partitions makes room for the others; it is fetched again when they resume.
+fn evict_paused(state: &mut State) {
+    let State {
+        subscription, buffer, ..
+    } = state;
+    let gone = buffer.discard(|fetch| {
+        subscription.is_paused(&fetch.partition) || !subscription.is_current(&fetch.partition, fetch.fence)
+    });
+    for fetch in gone {
+        subscription.handle_dropped(&fetch.partition, fetch.fence);
+    }
+}
+
+/// A fetch that went out: the answer's frame, and which topics had which ids.
+pub(super) struct Fetched {
+    pub frame: crate::net::request::ResponseFrame<FetchRequest<'static>>,
+    pub names: HashMap<Uuid, Arc<str>>,
+}
+
+async fn fetch(shared: &Shared, node_id: i32, plan: &Plan) -> Result<Fetched> {
+    let config = &shared.config;
+    let connection = shared.client.connection(node_id, Lane::Fetch).await?;
+    let snapshot = shared.client.metadata();
+    let mut names = HashMap::new();
+    for target in &plan.targets {
+        let topic = &target.partition.topic;
+        let id = snapshot.topic(topic).map_or(Uuid::ZERO, |topic| topic.id);
+        names.insert(id, topic.clone());
+    }
+    // A topic whose id nobody has told can only be asked for by its name.
+    let cap = if names.contains_key(&Uuid::ZERO) {
+        TOPIC_IDS_FROM - 1
+    } else {
+        CAP
+    };
+    let version = connection.version_of::<FetchRequest<'_>>(cap)?;
+    let request = FetchRequest {
+        max_wait_ms: config.fetch_max_wait_ms,
+        min_bytes: config.fetch_min_bytes,
+        max_bytes: i32::try_from(plan.granted).unwrap_or(i32::MAX),
+        isolation_level: config.isolation_level.code(),
+        topics: topics_of(&plan.targets, &snapshot, config.max_partition_fetch_bytes),
+        rack_id: &config.client_rack,
+        ..Default::default()
+    };
+    // The broker may park the request for fetch.max.wait.ms; only then does its time begin.
+    let parked = std::time::Duration::from_millis(u64::try_from(config.fetch_max_wait_ms).unwrap_or(0));
+    let frame = connection
+        .send(version, &request, config.client.request_timeout + parked)?
+        .await?;
+    Ok(Fetched {
+        frame: frame.detached(),
+        names,
+    })
+}
+
+fn topics_of<'a>(targets: &'a [FetchTarget], snapshot: &ClusterSnapshot, max_bytes: i32) -> Vec<FetchTopic<'a>> {
+    let mut topics: BTreeMap<&str, Vec<FetchPartition>> = BTreeMap::new();
+    let mut order: Vec<&str> = Vec::new();
+    for target in targets {
+        let TopicPartition { topic, partition } = &target.partition;
+        let leader = snapshot.leader_of(topic, *partition);
+        let partitions = topics.entry(topic).or_default();
+        if partitions.is_empty() {
+            order.push(topic);
+        }
+        partitions.push(FetchPartition {
+            partition: *partition,
+            current_leader_epoch: leader.map_or(-1, |leader| leader.epoch),
+            fetch_offset: target.offset,
+            partition_max_bytes: max_bytes,
+            ..Default::default()
+        });
+    }
+    let id = |topic: &str| snapshot.topic(topic).map_or(Uuid::ZERO, |topic| topic.id);
+    order
+        .into_iter()
+        .filter_map(|topic| {
+            let partitions = topics.remove(topic)?;
+            Some(FetchTopic {
+                topic,
+                topic_id: id(topic),
+                partitions,
+            })
+        })
+        .collect()
+}
+
+/// Takes in the answer, or its absence. `trouble` is what went wrong for the whole fetch last time.
+fn settle(shared: &Shared, plan: &Plan, outcome: Result<Fetched>, trouble: &mut Option<Error>) {
+    let now = shared.client.now();
+    let absorbed = outcome.and_then(|fetched| absorb::absorb(shared, &plan.targets, &fetched, now));
+    let mut state = shared.lock();
+    state.buffer.release_reservation(plan.granted);
+    state.subscription.handle_fetch_ended(&plan.targets);
+    match absorbed {
+        Ok(refresh) => {
+            *trouble = None;
+            drop(state);
+            if refresh {
+                shared.client.request_refresh();
+            }
+        }
+        Err(error) => {
+            // A broker that fails us for ever is told once, not with every attempt.
+            let known = |before: &Error| (before.kind(), before.raw_code()) == (error.kind(), error.raw_code());
+            if !trouble.as_ref().is_some_and(known) {
+                tracing::warn!(%error, "a fetch failed; trying again");
+                if !error.retriable() {
+                    state.report(error.clone());
+                }
+            }
+            for target in &plan.targets {
+                state
+                    .subscription
+                    .handle_fetch_failed(&target.partition, target.fence, now);
+                state.preferred.remove(&target.partition);
+            }
+            *trouble = Some(error);
+            drop(state);
+            shared.client.request_refresh();
+        }
+    }
+    shared.arrived();
+    shared.stir();
+}
+
+/// What a position outside the log leads to, told and logged.
+pub(super) fn out_of_range(state: &mut State, target: &FetchTarget, log_start: i64, now: Time) {
+    let FetchTarget {
+        partition,
+        offset,
+        fence,
+    } = target;
+    match state.subscription.handle_out_of_range(partition, *fence, *offset, now) {
+        OutOfRange::Stale => {}
+        OutOfRange::Reset(to) => {
+            tracing::warn!(%partition, offset, log_start, to = ?to, "the position lies outside the log; resetting it");
+        }
+        OutOfRange::Fail => {
+            let text = format!(
+                "{partition}: offset {offset} lies outside the log (it begins at {log_start}) and auto.offset.reset is \
+                 none; seek to where to go on"
+            );
+            let error = Error::new(ErrorKind::Offset, text).with_code(ErrorCode::OffsetOutOfRange);
+            state.report(error.with_partition(partition, Some(*offset)));
+            state.told_unplaced.insert(partition.clone());
+        }
+    }
+}

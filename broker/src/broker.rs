@@ -1,17 +1,51 @@
 //! The broker: what its parts share, and how they start and stop.
+//!
+//! Start: listeners are bound first (a port of 0 must be known before the broker registers), then the data directories
+//! are recovered and the metadata log is replayed, then the image becomes partitions, and only then is anything
+//! accepted. Stop: the same way back; the marker of a clean stop comes last.
+//!
+//! Timers: one, each second, for fsync, checkpoints, retention and the removal of deleted files.
 
+use crate::assignments::Assignments;
+use crate::config::listeners::Listener;
+use crate::config::{BrokerConfig, ConfigError};
+use crate::controller::Controller;
+use crate::log::disk::RealDisk;
+use crate::log::{LogManager, ManagerConfig, ManagerError};
+use crate::quorum::QuorumError;
 use crate::replica_manager::{Leadership, ReplicaManager};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::server::{self, AcceptLimits, BoundListener, Server};
+use ottla_broker_state::controller::{ClusterImage, METADATA_VERSION};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, mem};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+/// How often the logs are looked after.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What all connections of a broker share.
 #[derive(Debug)]
 pub struct BrokerShared {
+    /// What the broker was told.
+    pub config: Arc<BrokerConfig>,
     /// `node.id`.
     pub node_id: i32,
     /// The cluster this broker belongs to.
     pub cluster_id: String,
+    /// Changes the metadata of the cluster.
+    pub controller: Arc<Controller>,
+    /// The logs on this broker.
+    pub log_manager: Arc<LogManager>,
     /// The partitions on this broker.
-    pub replica_manager: ReplicaManager,
+    pub replica_manager: Arc<ReplicaManager>,
+    /// The epoch of this registration; goes into the marker of a clean stop.
+    broker_epoch: AtomicI64,
 }
 
 /// A node and where to reach it.
@@ -28,10 +62,10 @@ pub struct NodeAddress {
 }
 
 /// A feature of the cluster, as ApiVersions tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feature {
     /// The name, e.g. `metadata.version`.
-    pub name: &'static str,
+    pub name: String,
     /// The lowest level this broker can work at.
     pub min_level: i16,
     /// The highest level this broker can work at.
@@ -41,25 +75,259 @@ pub struct Feature {
 }
 
 impl BrokerShared {
+    /// The cluster as this broker knows it now.
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.controller.image()
+    }
+
     /// Where to reach the leaders named, on the listener named. Leaders that are not known are left out.
-    pub fn nodes_of(&self, _listener: &str, _leaders: impl Iterator<Item = Leadership>) -> Vec<NodeAddress> {
-        Vec::new()
+    pub fn nodes_of(&self, listener: &str, leaders: impl Iterator<Item = Leadership>) -> Vec<NodeAddress> {
+        let ids: BTreeSet<i32> = leaders.map(|leader| leader.leader_id).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let image = self.image();
+        let address = |id: i32| {
+            let broker = image.broker(id)?;
+            let listener = broker.listener(listener)?;
+            let (host, port, rack) = (listener.host.clone(), listener.port, broker.rack.clone());
+            Some(NodeAddress { id, host, port, rack })
+        };
+        ids.into_iter().filter_map(address).collect()
     }
 
-    /// The features of the cluster.
+    /// The features of the cluster that this broker knows.
     pub fn finalized_features(&self) -> Vec<Feature> {
-        Vec::new()
+        let known = |(name, level): (&String, &i16)| Feature {
+            name: name.clone(),
+            min_level: METADATA_VERSION,
+            max_level: METADATA_VERSION,
+            level: *level,
+        };
+        self.image()
+            .features()
+            .iter()
+            .filter(|(name, _)| *name == "metadata.version")
+            .map(known)
+            .collect()
+    }
+}
+
+/// Why a broker does not start, or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// The configuration is refused.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(io::Error),
+    /// A directory for the data cannot be made.
+    #[error("cannot make a data directory: {0}")]
+    DataDir(io::Error),
+    /// The data directories cannot be used.
+    #[error(transparent)]
+    Logs(#[from] ManagerError),
+    /// The metadata log cannot be used.
+    #[error("{0}")]
+    Metadata(#[from] QuorumError),
+    /// A part of the broker panicked; the program's log has the place.
+    #[error("the broker failed: {0}")]
+    Failed(String),
+}
+
+/// A running broker.
+///
+/// [`shutdown`](Broker::shutdown) stops it cleanly. Dropping it does the same as far as that needs no waiting:
+/// connections are cut, logs are flushed and closed, which blocks for a moment.
+#[derive(Debug)]
+pub struct Broker {
+    running: Option<Running>,
+    addrs: Vec<(Arc<str>, SocketAddr)>,
+    advertised: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<BrokerShared>,
+    server: Server,
+    timer: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker on the caller's runtime. It answers requests when this returns.
+    ///
+    /// # Errors
+    /// A listener cannot be opened, a data directory belongs to somebody else or cannot be read.
+    pub async fn start(config: BrokerConfig) -> Result<Broker, BrokerError> {
+        for warning in config.warnings() {
+            warn!("{warning}");
+        }
+        let config = Arc::new(config);
+        let listeners = bind(&config).await?;
+        let addrs: Vec<_> = listeners
+            .iter()
+            .map(|bound| (Arc::clone(&bound.name), bound.addr))
+            .collect();
+        let ports: Vec<u16> = addrs.iter().map(|(_, addr)| addr.port()).collect();
+        let advertised = config.advertise(&ports, &machine().await);
+        let shared = {
+            let config = Arc::clone(&config);
+            Arc::new(blocking(move || open(config)).await??)
+        };
+        let directories = shared.log_manager.directories().map(|(_, id)| id).collect();
+        let epoch = shared.controller.register(&advertised, directories).await?;
+        shared.broker_epoch.store(epoch, Ordering::SeqCst);
+        let limits = AcceptLimits::from(&*config);
+        let running = Running {
+            server: Server::start(listeners, &shared, limits),
+            timer: tokio::spawn(look_after(Arc::clone(&shared.log_manager))),
+            shared,
+        };
+        info!(node = config.node_id, cluster = %running.shared.cluster_id, "started");
+        Ok(Broker {
+            running: Some(running),
+            addrs,
+            advertised,
+        })
     }
 
-    /// The metadata offset that this broker has applied; the epoch of the features.
-    pub fn metadata_offset(&self) -> i64 {
-        0
+    /// The real address of the first listener.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addrs.first().map(|(_, addr)| *addr)
     }
 
-    /// `fetch.max.bytes`.
-    pub fn fetch_max_bytes(&self) -> usize {
-        55 << 20
+    /// The real addresses of all listeners, by name.
+    pub fn addrs(&self) -> &[(Arc<str>, SocketAddr)] {
+        &self.addrs
     }
+
+    /// What clients take as `bootstrap.servers`: the advertised address of the first listener.
+    pub fn bootstrap(&self) -> String {
+        let address = |listener: &Listener| {
+            if listener.host.contains(':') {
+                format!("[{}]:{}", listener.host, listener.port)
+            } else {
+                format!("{}:{}", listener.host, listener.port)
+            }
+        };
+        self.advertised.first().map(address).unwrap_or_default()
+    }
+
+    /// The cluster this broker belongs to.
+    pub fn cluster_id(&self) -> &str {
+        self.running.as_ref().map_or("", |running| &running.shared.cluster_id)
+    }
+
+    /// Stops cleanly: answers that are ready leave, logs are flushed, the marker of a clean stop is written.
+    ///
+    /// # Errors
+    /// A part of the broker panicked while it was closed.
+    pub async fn shutdown(mut self) -> Result<(), BrokerError> {
+        let Some(Running { shared, server, timer }) = self.running.take() else {
+            return Ok(());
+        };
+        server.stop().await;
+        timer.abort();
+        blocking(move || close(&shared)).await
+    }
+
+    /// Stops as if the process had been killed: connections are cut, nothing is flushed.
+    pub fn abort(mut self) {
+        if let Some(Running { shared, server, timer }) = self.running.take() {
+            timer.abort();
+            drop(server);
+            shared.log_manager.abandon();
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(Running { shared, server, timer }) = mem::take(&mut self.running) {
+            timer.abort();
+            drop(server);
+            close(&shared);
+        }
+    }
+}
+
+async fn bind(config: &BrokerConfig) -> Result<Vec<BoundListener>, BrokerError> {
+    let mut listeners = Vec::with_capacity(config.listeners.len());
+    for wanted in &config.listeners {
+        let bound = server::bind(wanted, config.socket_listen_backlog_size).await;
+        listeners.push(bound.map_err(BrokerError::Listen)?);
+    }
+    Ok(listeners)
+}
+
+/// The name of this machine, if it leads back to it; else `localhost`.
+async fn machine() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let resolves = match tokio::net::lookup_host((name.as_str(), 0)).await {
+        Ok(mut found) => found.next().is_some(),
+        Err(_) => false,
+    };
+    if resolves { name } else { "localhost".to_owned() }
+}
+
+/// Opens what lies on the disk: data directories, metadata log, logs, and the partitions they make up. Blocks.
+fn open(config: Arc<BrokerConfig>) -> Result<BrokerShared, BrokerError> {
+    let log_manager = Arc::new(LogManager::open(Arc::new(RealDisk), manager_config(&config))?);
+    let controller = Arc::new(Controller::open(Arc::clone(&config), &log_manager, now_ms())?);
+    let replica_manager = Arc::new(ReplicaManager::new(config.node_id));
+    let assignments = Assignments::new(
+        Arc::clone(&config),
+        Arc::clone(&log_manager),
+        Arc::clone(&replica_manager),
+    );
+    let image = controller.image();
+    log_manager.load_logs(&|topic| assignments.log_config(&image, topic), now_ms())?;
+    assignments.load(&image);
+    controller.subscribe(Arc::new(assignments));
+    Ok(BrokerShared {
+        node_id: config.node_id,
+        cluster_id: log_manager.cluster_id().to_owned(),
+        config,
+        controller,
+        log_manager,
+        replica_manager,
+        broker_epoch: AtomicI64::new(-1),
+    })
+}
+
+fn manager_config(config: &BrokerConfig) -> ManagerConfig {
+    ManagerConfig {
+        flush_interval: Some(Duration::from_millis(config.log_flush_scheduler_interval_ms)),
+        checkpoint_interval: Duration::from_millis(config.log_flush_offset_checkpoint_interval_ms),
+        high_watermark_interval: Duration::from_millis(config.replica_high_watermark_checkpoint_interval_ms),
+        retention_interval: Duration::from_millis(config.log_retention_check_interval_ms),
+        ..ManagerConfig::new(vec![config.log_dir.clone()], config.node_id)
+    }
+}
+
+fn close(shared: &BrokerShared) {
+    shared.log_manager.close(shared.broker_epoch.load(Ordering::SeqCst));
+    info!(node = shared.node_id, "stopped");
+}
+
+async fn look_after(logs: Arc<LogManager>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let logs = Arc::clone(&logs);
+        if blocking(move || logs.tick(now_ms())).await.is_err() {
+            warn!("looking after the logs failed");
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokerError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| BrokerError::Failed(error.to_string()))
 }
 
 /// The wall clock in milliseconds since 1970.

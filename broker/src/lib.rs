@@ -7,11 +7,13 @@
 //! handlers    meaning          -> replica_manager (records), controller (metadata)
 //! ```
 
+pub mod assignments;
 pub mod broker;
 pub mod config;
 pub mod connection;
 pub mod controller;
 pub mod dispatch;
+pub mod embedded;
 pub mod frame_buffer;
 pub mod handlers;
 pub mod log;
@@ -20,4 +22,7 @@ pub mod quorum;
 pub mod replica_manager;
 pub mod server;
 
+pub use broker::{Broker, BrokerError};
+pub use config::BrokerConfig;
 pub use dispatch::{ServedApi, served_apis};
+pub use embedded::{Cluster, ClusterBuilder};

@@ -235,8 +235,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct HostedTopic {
     name: Arc<str>,
     id: Uuid,
-    /// By partition number; `None` where all replicas are elsewhere.
-    partitions: Vec<Option<Arc<Partition>>>,
+    /// By partition number. NOT_LEADER_OR_FOLLOWER where all replicas are elsewhere, KAFKA_STORAGE_ERROR where ours
+    /// cannot be opened.
+    partitions: Vec<Result<Arc<Partition>, ErrorCode>>,
 }
 
 impl HostedTopic {
@@ -257,14 +258,13 @@ impl HostedTopic {
 
     /// The replica with this partition number.
     ///
-    /// UNKNOWN_TOPIC_OR_PARTITION when the topic has no such partition, NOT_LEADER_OR_FOLLOWER when it lives elsewhere.
+    /// UNKNOWN_TOPIC_OR_PARTITION when the topic has no such partition, NOT_LEADER_OR_FOLLOWER when it lives elsewhere,
+    /// KAFKA_STORAGE_ERROR when its log cannot be opened.
     pub fn partition(&self, index: i32) -> Result<&Arc<Partition>, ErrorCode> {
         let slot = usize::try_from(index).ok().and_then(|index| self.partitions.get(index));
-        match slot {
-            None => Err(ErrorCode::UnknownTopicOrPartition),
-            Some(None) => Err(ErrorCode::NotLeaderOrFollower),
-            Some(Some(partition)) => Ok(partition),
-        }
+        slot.map_or(Err(ErrorCode::UnknownTopicOrPartition), |slot| {
+            slot.as_ref().map_err(|code| *code)
+        })
     }
 }
 
@@ -273,8 +273,8 @@ impl HostedTopic {
 pub struct AssignedPartition {
     /// What the controller decided.
     pub assignment: Assignment,
-    /// Our replica; `None` when all replicas are elsewhere.
-    pub log: Option<Arc<Log>>,
+    /// Our replica, or why there is none.
+    pub log: Result<Arc<Log>, ErrorCode>,
 }
 
 #[derive(Debug, Default)]
@@ -330,15 +330,13 @@ impl ReplicaManager {
     ) {
         let known = self.topic_by_id(id);
         let replica = |(index, assigned): (i32, AssignedPartition)| {
-            let known = known.as_ref().and_then(|topic| topic.partition(index).ok().cloned());
-            let new = || {
-                assigned
-                    .log
-                    .map(|log| Arc::new(Partition::new(index, self.broker_id, log)))
+            let known = known.as_ref().and_then(|topic| topic.partition(index).ok());
+            let partition = match known {
+                Some(partition) => Arc::clone(partition),
+                None => Arc::new(Partition::new(index, self.broker_id, assigned.log?)),
             };
-            let partition = known.or_else(new)?;
             partition.assign(assigned.assignment, min_insync_replicas, now);
-            Some(partition)
+            Ok(partition)
         };
         let partitions: Vec<_> = (0..).zip(partitions).map(replica).collect();
         let name: Arc<str> = known

@@ -40,12 +40,12 @@ pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: ApiV
     }
     let features = broker.finalized_features();
     let supported = features.iter().map(|feature| SupportedFeatureKey {
-        name: feature.name,
+        name: &feature.name,
         min_version: feature.min_level,
         max_version: feature.max_level,
     });
     let finalized = features.iter().map(|feature| FinalizedFeatureKey {
-        name: feature.name,
+        name: &feature.name,
         max_version_level: feature.level,
         min_version_level: feature.level,
     });
@@ -55,7 +55,7 @@ pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: ApiV
             api_keys: api_keys(),
             supported_features: supported.collect(),
             finalized_features: finalized.collect(),
-            finalized_features_epoch: broker.metadata_offset(),
+            finalized_features_epoch: broker.image().offset(),
             ..Default::default()
         },
     )

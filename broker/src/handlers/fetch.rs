@@ -190,7 +190,7 @@ impl Drop for Parked {
 
 impl Plan {
     fn new(context: &Context, version: i16, request: &FetchRequest<'_>) -> Self {
-        let limit = context.broker.fetch_max_bytes();
+        let limit = context.broker.config.fetch_max_bytes;
         Plan {
             version,
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),

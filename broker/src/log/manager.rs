@@ -538,6 +538,20 @@ impl LogManager {
     }
 }
 
+impl LogManager {
+    /// Gives up at once, as a killed process does: nothing is flushed, no marker is written, the locks are released.
+    /// Nothing may be appended any more.
+    pub fn abandon(&self) {
+        for log in self.logs() {
+            log.lock().closed = true;
+        }
+        for Directory { lock: held, .. } in &self.directories {
+            lock(held).take();
+        }
+        self.logs_mut().clear();
+    }
+}
+
 type Prepared = (LockGuard, Option<MetaProperties>, Option<i64>);
 
 /// Creates and locks a data directory, and reads what says whose it is.

@@ -1,0 +1,144 @@
+//! A broker inside the caller's process: for demos and tests.
+//!
+//! In: a few properties. Out: a [`Cluster`] of one node that listens on a free port of the loopback interface and keeps
+//! its data in a directory of its own, which is removed when the cluster stops.
+//!
+//! It runs on the caller's tokio runtime, whichever its flavour, and many fit into one process.
+
+use crate::broker::{Broker, BrokerError};
+use crate::config::BrokerConfig;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A running cluster of one broker.
+///
+/// Dropping it stops the broker as [`Broker`] does; [`stop`](Cluster::stop) also waits and reports.
+#[derive(Debug)]
+pub struct Cluster {
+    broker: Broker,
+    data: Data,
+}
+
+/// Where the records are.
+#[derive(Debug)]
+enum Data {
+    /// Removed with this value, after the broker (fields are dropped in order).
+    Temporary(TempDir),
+    /// The caller's, kept.
+    Kept(PathBuf),
+}
+
+impl Data {
+    fn path(&self) -> &Path {
+        match self {
+            Data::Temporary(dir) => dir.path(),
+            Data::Kept(path) => path,
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts a broker with defaults on a free port.
+    ///
+    /// # Errors
+    /// See [`ClusterBuilder::start`].
+    pub async fn start() -> Result<Cluster, BrokerError> {
+        Cluster::builder().start().await
+    }
+
+    /// To choose more.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    /// What clients take as `bootstrap.servers`, e.g. `127.0.0.1:40123`.
+    pub fn bootstrap_servers(&self) -> String {
+        self.broker.bootstrap()
+    }
+
+    /// The broker itself.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Where the data is; empty once the cluster has stopped, unless it was given.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Stops the broker cleanly and removes its data, unless the directory was given.
+    ///
+    /// # Errors
+    /// The disk failed while the logs were closed.
+    pub async fn stop(self) -> Result<(), BrokerError> {
+        let Cluster { broker, data } = self;
+        let stopped = broker.shutdown().await;
+        drop(data);
+        stopped
+    }
+
+    /// Stops as if the process had been killed: nothing is flushed, no marker of a clean stop is written. The data
+    /// stays if its directory was given.
+    pub fn abort(self) {
+        let Cluster { broker, data } = self;
+        broker.abort();
+        drop(data);
+    }
+}
+
+/// What a cluster shall be.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterBuilder {
+    properties: BTreeMap<String, String>,
+    data_dir: Option<PathBuf>,
+    port: u16,
+}
+
+impl ClusterBuilder {
+    /// Sets a key of `server.properties`. The last value of a key counts.
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// Keeps the data in `path`, and uses what is there already. Default: a temporary directory.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// Listens on `port` of 127.0.0.1. Default 0: a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Starts the broker. It answers requests when this returns.
+    ///
+    /// # Errors
+    /// A property is refused, the port is taken, or the data directory cannot be used.
+    pub async fn start(self) -> Result<Cluster, BrokerError> {
+        let ClusterBuilder {
+            mut properties,
+            data_dir,
+            port,
+        } = self;
+        let data = match data_dir {
+            Some(path) => Data::Kept(path),
+            None => Data::Temporary(
+                tempfile::Builder::new()
+                    .prefix("ottla-")
+                    .tempdir()
+                    .map_err(BrokerError::DataDir)?,
+            ),
+        };
+        let mut default = |key: &str, value: String| {
+            properties.entry(key.to_owned()).or_insert(value);
+        };
+        default("log.dirs", data.path().display().to_string());
+        default("listeners", format!("PLAINTEXT://127.0.0.1:{port}"));
+        let broker = Broker::start(BrokerConfig::from_pairs(properties)?).await?;
+        Ok(Cluster { broker, data })
+    }
+}

@@ -94,9 +94,7 @@ impl Client {
 
     /// Says that `topic` is in use, so that its metadata is kept. Asks for it if it is new.
     pub fn touch_topic(&self, topic: &str) {
-        if self.cluster.add_interest(topic) {
-            self.cluster.request_refresh();
-        }
+        self.cluster.add_interest(topic);
     }
 
     /// Keeps metadata of exactly these topics.
@@ -150,10 +148,10 @@ impl Client {
             {
                 return Err(Error::from_code(code.code(), format_args!("topic {topic:?}")));
             }
-            if !asked {
+            if !asked && !fresh {
                 self.cluster.request_refresh();
-                asked = true;
             }
+            asked = true;
             if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
                 return Err(self.explain_missing(topic).await);
             }

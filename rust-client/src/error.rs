@@ -263,7 +263,8 @@ impl Error {
 fn kind_of(code: ErrorCode) -> ErrorKind {
     use ErrorCode::*;
     match code {
-        UnknownTopicOrPartition | UnknownTopicId | InvalidTopicException => ErrorKind::UnknownTopic,
+        UnknownTopicOrPartition | UnknownTopicId => ErrorKind::UnknownTopic,
+        InvalidTopicException | InvalidPartitions | InvalidReplicationFactor | InvalidConfig => ErrorKind::Argument,
         TopicAuthorizationFailed
         | GroupAuthorizationFailed
         | ClusterAuthorizationFailed
@@ -291,6 +292,10 @@ impl From<DecodeError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.inner.message)?;
+        // The text about a connection that could not be made names the address already.
+        if self.inner.kind == ErrorKind::Connect {
+            return Ok(());
+        }
         match (&self.inner.broker, &self.inner.api) {
             (Some(broker), Some((api, version))) => write!(f, " [{broker}, {} version {version}]", api.name()),
             (Some(broker), None) => write!(f, " [{broker}]"),

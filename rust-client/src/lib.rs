@@ -18,3 +18,6 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use ottla_protocol::{ErrorCode, Uuid};
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
+
+/// This crate's version, which brokers see in their metrics.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -263,9 +263,11 @@ async fn report_missing(shared: Arc<Shared>, missing: Vec<TopicPartition>) {
 /// Starts a look-up for every partition that waits for its first offset or has lost its place.
 fn look_up_missing(shared: &Arc<Shared>) {
     let (client, now) = (&shared.client, shared.client.now());
+    let snapshot = client.metadata();
+    let led = |partition: &TopicPartition| snapshot.leader_of(&partition.topic, partition.partition).is_some();
     let mut resets = Vec::new();
     let mut state = shared.lock();
-    while let Some(reset) = state.subscription.next_reset(now) {
+    while let Some(reset) = state.subscription.next_reset(led, now) {
         resets.push(reset);
     }
     drop(state);

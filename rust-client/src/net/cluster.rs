@@ -103,7 +103,7 @@ impl Cluster {
         self.wake.notify_one();
     }
 
-    /// Wants to know about `topic` from now on. True if it is new.
+    /// Wants to know about `topic` from now on. If it is new, its metadata is asked for at once, and the answer is true.
     pub fn add_interest(&self, topic: &str) -> bool {
         let now = self.now();
         let mut interest = lock(&self.interest);
@@ -111,7 +111,15 @@ impl Cluster {
             known.last_used = now;
             return false;
         }
-        interest.insert(topic.into(), Interest { last_used: now }).is_none()
+        interest.insert(topic.into(), Interest { last_used: now });
+        drop(interest);
+        self.request_news();
+        true
+    }
+
+    fn request_news(&self) {
+        lock(&self.timer).handle_news();
+        self.wake.notify_one();
     }
 
     /// Wants to know about exactly these topics.
@@ -121,8 +129,10 @@ impl Cluster {
             .into_iter()
             .map(|topic| (topic.into(), Interest { last_used: now }))
             .collect();
-        *lock(&self.interest) = wanted;
-        self.request_refresh();
+        let before = std::mem::replace(&mut *lock(&self.interest), wanted);
+        if lock(&self.interest).keys().any(|topic| !before.contains_key(topic)) {
+            self.request_news();
+        }
     }
 
     /// The broker with this id.

@@ -375,6 +375,14 @@ impl RefreshTimer {
         self.wanted = true;
     }
 
+    /// Somebody needs a topic that was never asked for: nothing is known to be wrong, so there is no reason to wait.
+    pub fn handle_news(&mut self) {
+        self.wanted = true;
+        if self.failures == 0 {
+            self.not_before = Time::ZERO;
+        }
+    }
+
     /// An answer was taken in.
     ///
     /// `satisfied` says whether it gave what was wanted; if not (a leader is still missing), the next question waits
@@ -639,6 +647,18 @@ mod tests {
         let due = timer.wake_at().unwrap();
         assert!(due > Time(10) && due <= Time(10 + 120), "{due}");
         assert!(timer.next_refresh(due));
+    }
+
+    #[test]
+    fn a_new_topic_need_not_wait_unless_the_cluster_is_in_trouble() {
+        let mut timer = timer();
+        timer.next_refresh(Time::ZERO);
+        timer.handle_refreshed(true, Time(10));
+        timer.handle_news();
+        assert!(timer.next_refresh(Time(10)));
+        timer.handle_failed(Time(20));
+        timer.handle_news();
+        assert!(!timer.next_refresh(Time(20)));
     }
 
     #[test]

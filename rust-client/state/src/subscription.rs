@@ -247,12 +247,14 @@ impl SubscriptionState {
         self.partitions.get(partition).is_some_and(|state| state.fence == fence)
     }
 
-    /// The next partition whose offset must be looked up; each is given out once until its answer is handled.
-    pub fn next_reset(&mut self, now: Time) -> Option<Reset> {
+    /// The next partition whose offset must be looked up and that `askable` accepts (its leader is known); each is
+    /// given out once until its answer is handled.
+    pub fn next_reset(&mut self, askable: impl Fn(&TopicPartition) -> bool, now: Time) -> Option<Reset> {
         for (partition, state) in &mut self.partitions {
             if let Place::Resetting { target, asking } = &mut state.place
                 && !*asking
                 && state.not_before <= now
+                && askable(partition)
             {
                 *asking = true;
                 return Some(Reset {
@@ -497,18 +499,29 @@ mod tests {
         let mut state = state(ResetPolicy::Latest);
         state.assign(&[tp(0)]);
         assert!(fetches(&state).is_empty());
-        let reset = state.next_reset(Time::ZERO).unwrap();
+        let reset = state.next_reset(|_| true, Time::ZERO).unwrap();
         assert_eq!((reset.target, &reset.partition), (Target::Latest, &tp(0)));
-        assert_eq!(state.next_reset(Time::ZERO), None, "asked once");
+        assert_eq!(state.next_reset(|_| true, Time::ZERO), None, "asked once");
         state.handle_offset(&tp(0), reset.fence, 42);
         assert_eq!((state.position(&tp(0)), fetches(&state)[0].offset), (Some(42), 42));
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_is_not_looked_up() {
+        let mut state = state(ResetPolicy::Latest);
+        state.assign(&[tp(0), tp(1)]);
+        let reset = state
+            .next_reset(|partition| partition.partition == 1, Time::ZERO)
+            .unwrap();
+        assert_eq!(reset.partition, tp(1));
+        assert_eq!(state.next_reset(|partition| partition.partition == 1, Time::ZERO), None);
     }
 
     #[test]
     fn without_a_policy_the_application_must_say() {
         let mut state = state(ResetPolicy::None);
         state.assign(&[tp(0)]);
-        assert_eq!(state.next_reset(Time::ZERO), None);
+        assert_eq!(state.next_reset(|_| true, Time::ZERO), None);
         assert_eq!(state.without_position().collect::<Vec<_>>(), [&tp(0)]);
         assert!(state.seek(&tp(0), 3));
         assert_eq!(state.without_position().count(), 0);
@@ -551,7 +564,7 @@ mod tests {
     fn a_seek_wins_over_a_look_up_on_its_way() {
         let mut state = state(ResetPolicy::Earliest);
         state.assign(&[tp(0)]);
-        let reset = state.next_reset(Time::ZERO).unwrap();
+        let reset = state.next_reset(|_| true, Time::ZERO).unwrap();
         state.seek(&tp(0), 7);
         state.handle_offset(&tp(0), reset.fence, 0);
         assert_eq!(state.position(&tp(0)), Some(7));
@@ -562,7 +575,7 @@ mod tests {
         let (mut state, fence) = placed();
         let answer = state.handle_out_of_range(&tp(0), fence, 10, Time::ZERO);
         assert_eq!(answer, OutOfRange::Reset(Target::Earliest));
-        assert!(state.next_reset(Time::ZERO).is_some());
+        assert!(state.next_reset(|_| true, Time::ZERO).is_some());
     }
 
     #[test]
@@ -636,11 +649,11 @@ mod tests {
         state.assign(&[tp(0), tp(1)]);
         state.seek(&tp(1), 1);
         assert!(fetches(&state).is_empty(), "the first look-up is worth waiting for");
-        let reset = state.next_reset(Time::ZERO).unwrap();
+        let reset = state.next_reset(|_| true, Time::ZERO).unwrap();
         state.handle_reset_failed(&tp(0), reset.fence, Time::ZERO);
         assert_eq!(fetches(&state).len(), 1);
-        assert_eq!(state.next_reset(Time::ZERO), None);
-        assert!(state.next_reset(Time(1000)).is_some());
+        assert_eq!(state.next_reset(|_| true, Time::ZERO), None);
+        assert!(state.next_reset(|_| true, Time(1000)).is_some());
     }
 
     #[test]
@@ -659,7 +672,7 @@ mod tests {
         assert_eq!(state.handle_recreated("orders"), [tp(0)]);
         assert!(!state.is_current(&tp(0), fence));
         assert_eq!(
-            state.next_reset(Time::ZERO).map(|reset| reset.target),
+            state.next_reset(|_| true, Time::ZERO).map(|reset| reset.target),
             Some(Target::Earliest)
         );
         assert!(state.handle_recreated("other").is_empty());

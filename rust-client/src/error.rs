@@ -244,6 +244,13 @@ impl Error {
         self
     }
 
+    /// The same error with our own words after its text.
+    #[must_use]
+    pub(crate) fn with_note(mut self, words: impl fmt::Display) -> Self {
+        self.inner.message = format!("{}; {words}", self.inner.message).into();
+        self
+    }
+
     /// `what` took longer than it may; `last` is what went wrong on the way, if anything did.
     pub(crate) fn timeout(what: impl fmt::Display, last: Option<&Error>) -> Self {
         match last {

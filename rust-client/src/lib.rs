@@ -6,6 +6,7 @@ pub mod config;
 mod consumer;
 mod error;
 mod net;
+mod producer;
 mod record;
 
 pub use admin::{
@@ -17,6 +18,7 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorKind, Persisted, Result};
 pub use ottla_protocol::{ErrorCode, Uuid};
+pub use producer::{Closed, Delivery, Producer, ProducerBuilder, ProducerMetrics, Topic, TrySendError};
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
 
 /// This crate's version, which brokers see in their metrics.

@@ -310,6 +310,18 @@ pub(crate) struct Pending<M> {
     request: PhantomData<fn() -> M>,
 }
 
+impl<M> Pending<M> {
+    /// The same answer, to be read as the one to `N`: the same request with another lifetime.
+    pub fn cast<N: ClientRequest>(self) -> Pending<N> {
+        Pending {
+            answer: self.answer,
+            version: self.version,
+            shared: self.shared,
+            request: PhantomData,
+        }
+    }
+}
+
 impl<M: ClientRequest> Future for Pending<M> {
     type Output = Result<ResponseFrame<M>>;
 

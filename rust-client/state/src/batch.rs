@@ -155,6 +155,10 @@ impl<T> ProducerBatch<T> {
         matches!(self.state, State::Open(_) | State::Waiting(_))
     }
 
+    pub(crate) fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight)
+    }
+
     pub(crate) fn is_resolved(&self) -> bool {
         matches!(self.state, State::Resolved(_))
     }

@@ -71,7 +71,9 @@ pub struct Appended<'a, T> {
 
 /// A batch that leaves.
 #[derive(Debug)]
-pub struct Drained {
+pub struct Drained<T> {
+    /// The tickets of its records.
+    pub tickets: T,
     /// To be given back to [`PartitionQueue::settle`].
     pub id: BatchId,
     /// The records. They travel with the request and come back with [`PartitionQueue::settle`].
@@ -86,9 +88,9 @@ pub struct Drained {
 
 /// The answer to "may a batch leave?".
 #[derive(Debug)]
-pub enum Next {
+pub enum Next<T> {
     /// This one. It is in flight from now on.
-    Batch(Drained),
+    Batch(Drained<T>),
     /// The next one does not fit into the room that is left.
     NoRoom,
     /// Not before this moment (linger or backoff).
@@ -270,6 +272,15 @@ impl<T: Clone> PartitionQueue<T> {
         self.batches.iter().filter(|batch| batch.is_waiting()).count()
     }
 
+    /// Whether more than `count` batches wait to be sent.
+    pub fn waiting_more_than(&self, count: usize) -> bool {
+        self.batches
+            .iter()
+            .rev()
+            .nth(count)
+            .is_some_and(ProducerBatch::is_waiting)
+    }
+
     /// The sequences, for those who look.
     pub fn sequences(&self) -> &PartitionSequences {
         &self.sequences
@@ -290,7 +301,7 @@ impl<T: Clone> PartitionQueue<T> {
         room: Option<usize>,
         hurry: bool,
         now: Time,
-    ) -> Next {
+    ) -> Next<T> {
         if leader != self.leader {
             if self.in_flight > 0 && leader.node_id != self.leader.node_id {
                 // Two connections keep no order between them.
@@ -333,7 +344,7 @@ impl<T: Clone> PartitionQueue<T> {
         self.config.idempotent && place - resolved.min(place) + self.ghosts.len() >= self.config.max_in_flight
     }
 
-    fn launch(&mut self, place: usize, stamp: Option<Stamp>) -> Option<Drained> {
+    fn launch(&mut self, place: usize, stamp: Option<Stamp>) -> Option<Drained<T>> {
         let epoch = self.leader.epoch;
         let batch = self.batches.get_mut(place)?;
         let body = batch.take_body()?;
@@ -342,6 +353,7 @@ impl<T: Clone> PartitionQueue<T> {
         batch.leader_epoch = epoch;
         self.in_flight += 1;
         Some(Drained {
+            tickets: batch.tickets.clone(),
             id: batch.id,
             size: body.size(),
             body,
@@ -445,7 +457,7 @@ impl<T: Clone> PartitionQueue<T> {
             return;
         };
         let (stamp, records) = (batch.stamp, batch.records);
-        if matches!(batch.state, State::InFlight) {
+        if batch.is_in_flight() {
             batch.persisted = Persisted::Possibly;
             self.ghosts.push(Ghost {
                 id: batch.id,
@@ -468,6 +480,24 @@ impl<T: Clone> PartitionQueue<T> {
         }
     }
 
+    /// Gives up a batch that could not be sealed, so that it never left.
+    pub fn refuse(&mut self, id: BatchId, reason: Reason) {
+        let place = self.batches.iter().position(|batch| batch.id == id);
+        let Some(batch) = place
+            .and_then(|place| self.batches.get_mut(place))
+            .filter(|batch| batch.is_in_flight())
+        else {
+            self.settle_ghost(id, &Outcome::NotSent(Arc::from("")));
+            return;
+        };
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let (stamp, records, persisted) = (batch.stamp, batch.records, batch.persisted);
+        batch.fail(reason, Vec::new());
+        if let Some(stamp) = stamp {
+            self.sequences.handle_failed(stamp, records, persisted);
+        }
+    }
+
     /// Judges an attempt. `sealed` is the batch as it was sent; `retry_after_ms` the backoff if it must be sent again.
     pub fn settle(
         &mut self,
@@ -480,11 +510,7 @@ impl<T: Clone> PartitionQueue<T> {
         let Some(place) = self.batches.iter().position(|batch| batch.id == id) else {
             return self.settle_ghost(id, &outcome);
         };
-        let in_flight = self
-            .batches
-            .get(place)
-            .is_some_and(|batch| matches!(batch.state, State::InFlight));
-        if !in_flight {
+        if !self.batches.get(place).is_some_and(ProducerBatch::is_in_flight) {
             // Given up, but held back by a batch before it.
             return self.settle_ghost(id, &outcome);
         }

@@ -1,0 +1,360 @@
+//! The accumulator: where records wait for company.
+//!
+//! In: a record and the partition it belongs to. Out: a ticket, and word to whoever sends that there is work.
+//! It does not know sequences and does not send. It chooses a partition only in so far as it asks the partitioner.
+//!
+//! One queue for each partition under a lock of its own; appending a record takes that lock once and writes the bytes
+//! straight into the batch. A record that begins a batch also needs a buffer from the pool; if there is none the
+//! caller is told to wait, outside of all locks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use ottla_client_state::partition_queue::{PartitionQueue, QueueConfig};
+use ottla_client_state::partitioner::{StickyPartition, choose, partition_for_key};
+use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError};
+
+use super::delivery::{Cell, Delivery};
+use super::sender::Handle;
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind};
+use crate::record::{Record, TopicPartition, Value};
+
+/// Batches that may wait in a partition before a caller who does nothing but send lets others run for a moment.
+const BATCHES_BEFORE_YIELD: usize = 8;
+
+/// A topic that records are sent to.
+#[derive(Debug)]
+pub(super) struct TopicQueues {
+    pub name: Arc<str>,
+    partitions: ArcSwap<Vec<Arc<Partition>>>,
+    sticky: StickyPartition,
+    random: AtomicU64,
+}
+
+/// A partition that records are sent to.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub id: Arc<TopicPartition>,
+    slot: Mutex<Slot>,
+}
+
+/// What the lock of a partition guards.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub queue: PartitionQueue<Arc<Cell>>,
+    /// Who sends for this partition at present. Exactly one at a time, and none while there is nothing to send.
+    pub server: Option<Arc<Handle>>,
+    /// The producer is closed: nothing may be appended any more.
+    pub closed: bool,
+    /// Why the client itself gave up on a batch, for its tickets.
+    pub refusal: Option<Error>,
+}
+
+impl Partition {
+    pub fn new(id: TopicPartition, config: QueueConfig) -> Self {
+        let queue = PartitionQueue::new(config);
+        Partition {
+            id: Arc::new(id),
+            slot: Mutex::new(Slot {
+                queue,
+                server: None,
+                closed: false,
+                refusal: None,
+            }),
+        }
+    }
+
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, Slot> {
+        // The queue's operations do not panic; if one did, the batches in it still have to be completed.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a record was not appended at once.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The partition needs a buffer with this much room, and there is none.
+    NeedsRoom {
+        /// Bytes.
+        room: usize,
+    },
+    /// Many batches wait already: let others run, then come again.
+    Yield,
+    /// The topic has no partition with this number, as far as is known.
+    UnknownPartition(i32),
+    /// The record cannot be sent.
+    Refused(Error),
+}
+
+impl TopicQueues {
+    pub fn new(name: Arc<str>, seed: u64) -> Self {
+        TopicQueues {
+            name,
+            partitions: ArcSwap::default(),
+            sticky: StickyPartition::new(),
+            random: AtomicU64::new(seed | 1),
+        }
+    }
+
+    /// All partitions known so far.
+    pub fn partitions(&self) -> Arc<Vec<Arc<Partition>>> {
+        self.partitions.load_full()
+    }
+
+    /// Makes sure that there are queues for `count` partitions. Partitions are added and never taken away: what is
+    /// queued for them has its sequences, and a topic that is missing from the metadata for a moment comes back.
+    pub fn grow(&self, count: usize, config: QueueConfig) {
+        if self.partitions.load().len() >= count {
+            return;
+        }
+        self.partitions.rcu(|partitions| {
+            let mut grown = Vec::clone(partitions);
+            for index in grown.len()..count {
+                let id = TopicPartition::new(self.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
+                grown.push(Arc::new(Partition::new(id, config)));
+            }
+            grown
+        });
+    }
+
+    /// A number from a small generator of this topic's own (splitmix64): it spreads load, it keeps no secrets.
+    fn random(&self) -> u32 {
+        let mut word = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (word >> 32) as u32
+    }
+
+    fn choose(&self, shared: &Shared, count: usize) -> u32 {
+        let snapshot = shared.client.metadata();
+        let led = |partition: u32| snapshot.leader_of(&self.name, partition as i32).is_some();
+        choose(self.random(), count as u32, led)
+    }
+
+    /// Appends a record, if that is possible without waiting.
+    ///
+    /// `buffer`: room that the caller has waited for, to be given back if it is not needed. `yielded`: the caller has
+    /// let others run already.
+    #[inline]
+    pub fn append(
+        &self,
+        shared: &Arc<Shared>,
+        record: &Record<'_>,
+        buffer: &mut Option<(Vec<u8>, usize)>,
+        yielded: bool,
+    ) -> Result<Delivery, Stop> {
+        let partitions = self.partitions.load();
+        let mut switched = false;
+        loop {
+            let (index, sticky) = self.partition_of(shared, record, partitions.len());
+            let Some(partition) = partitions.get(index as usize) else {
+                return Err(Stop::UnknownPartition(index as i32));
+            };
+            let mut slot = partition.lock();
+            if sticky && self.sticky.current() != Some(index) {
+                continue; // somebody moved on between our look and our lock
+            }
+            let timestamp = record.timestamp.unwrap_or_else(|| shared.client.wall_ms());
+            let value = record.value.as_ref().map(Value::as_slice);
+            match slot.queue.append(timestamp, record.key, value, &record.headers) {
+                Ok(Some(appended)) => {
+                    if sticky {
+                        self.sticky.add(index, appended.bytes);
+                    }
+                    return Ok(Delivery::new(appended.tickets.clone(), appended.index, timestamp));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(Stop::Refused(unwritable(&error))),
+            }
+            let size = batch_size_of(record);
+            if sticky && !switched && self.sticky.is_due(size, shared.queue.batch_size) {
+                switched = true;
+                self.sticky.switch(Some(index), self.choose(shared, partitions.len()));
+                continue;
+            }
+            return self
+                .begin(shared, partition, slot, record, timestamp, size, buffer, yielded)
+                .inspect(|_| {
+                    if sticky {
+                        self.sticky.add(index, size);
+                    }
+                });
+        }
+    }
+
+    #[inline]
+    fn partition_of(&self, shared: &Shared, record: &Record<'_>, count: usize) -> (u32, bool) {
+        if let Some(partition) = record.partition {
+            return (partition as u32, false);
+        }
+        if let Some(key) = record.key.filter(|_| !shared.config.partitioner_ignore_keys) {
+            return (partition_for_key(key, count as u32), false);
+        }
+        match self.sticky.current() {
+            Some(partition) => (partition, true),
+            None => {
+                self.sticky.switch(None, self.choose(shared, count));
+                (self.sticky.current().unwrap_or(0), true)
+            }
+        }
+    }
+
+    /// Begins a batch with this record.
+    #[allow(clippy::too_many_arguments)] // the parts of one decision, handed on once
+    fn begin(
+        &self,
+        shared: &Arc<Shared>,
+        partition: &Arc<Partition>,
+        mut slot: MutexGuard<'_, Slot>,
+        record: &Record<'_>,
+        timestamp: i64,
+        size: usize,
+        buffer: &mut Option<(Vec<u8>, usize)>,
+        yielded: bool,
+    ) -> Result<Delivery, Stop> {
+        if slot.closed || shared.is_closed() {
+            return Err(Stop::Refused(Error::closed("producer")));
+        }
+        check_size(shared, partition, size)?;
+        if !yielded && slot.queue.waiting_more_than(BATCHES_BEFORE_YIELD) {
+            return Err(Stop::Yield);
+        }
+        let needed = shared.pool.room_for(size);
+        let (vec, room) = match buffer.take_if(|(_, room)| *room >= needed) {
+            Some(brought) => brought,
+            None => match shared.pool.try_take(needed) {
+                Some(vec) => (vec, needed),
+                None => return Err(Stop::NeedsRoom { room: needed }),
+            },
+        };
+        let cell = Arc::new(Cell::new(partition.id.clone(), room));
+        let now = shared.client.now();
+        let value = record.value.as_ref().map(Value::as_slice);
+        let begun = slot
+            .queue
+            .append_new(vec, cell, now, timestamp, record.key, value, &record.headers);
+        let (delivery, wake) = match begun {
+            Ok(appended) => (
+                Delivery::new(appended.tickets.clone(), appended.index, timestamp),
+                appended.wake,
+            ),
+            Err((error, vec)) => {
+                shared.pool.give_back(vec, room);
+                return Err(Stop::Refused(unwritable(&error)));
+            }
+        };
+        let server = slot.server.clone();
+        drop(slot);
+        shared.client.touch_topic(&self.name);
+        match server {
+            Some(server) if wake => server.wake(),
+            Some(_) => {}
+            None => shared.route(partition),
+        }
+        Ok(delivery)
+    }
+}
+
+/// The most bytes that a batch of this record alone takes.
+fn batch_size_of(record: &Record<'_>) -> usize {
+    let value = record.value.as_ref().map(Value::as_slice);
+    RecordBatchBuilder::size_upper_bound(record.key, value, &record.headers).saturating_add(BATCH_HEADER_LEN)
+}
+
+fn check_size(shared: &Shared, partition: &Partition, size: usize) -> Result<(), Stop> {
+    let (key, limit) = if size > shared.config.max_request_size {
+        ("max.request.size", shared.config.max_request_size)
+    } else if size > shared.pool.total() {
+        ("buffer.memory", shared.pool.total())
+    } else {
+        return Ok(());
+    };
+    let text = format!(
+        "a record of up to {size} bytes for {} exceeds {key} ({limit})",
+        partition.id
+    );
+    Err(Stop::Refused(Error::new(ErrorKind::TooLarge, text)))
+}
+
+fn unwritable(error: &RecordError) -> Error {
+    Error::new(ErrorKind::Argument, format!("the record cannot be written: {error}"))
+}
+
+/// The topics of one producer.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    table: ArcSwap<HashMap<Arc<str>, Arc<TopicQueues>, Hasher>>,
+}
+
+impl Topics {
+    /// The topic, if records were sent to it before.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<Arc<TopicQueues>> {
+        self.table.load().get(name).cloned()
+    }
+
+    /// Does something with the topic, if records were sent to it before; saves a reference count for each record.
+    #[inline]
+    pub fn with<R>(&self, name: &str, then: impl FnOnce(&Arc<TopicQueues>) -> R) -> Option<R> {
+        self.table.load().get(name).map(then)
+    }
+
+    /// The topic, new or not.
+    pub fn get_or_add(&self, name: &str, seed: u64) -> Arc<TopicQueues> {
+        if let Some(known) = self.get(name) {
+            return known;
+        }
+        let fresh = Arc::new(TopicQueues::new(Arc::from(name), seed));
+        self.table.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            table.entry(fresh.name.clone()).or_insert_with(|| fresh.clone());
+            table
+        });
+        self.get(name).unwrap_or(fresh)
+    }
+
+    /// All topics.
+    pub fn all(&self) -> Vec<Arc<TopicQueues>> {
+        self.table.load().values().cloned().collect()
+    }
+
+    /// All partitions of all topics.
+    pub fn all_partitions(&self) -> Vec<Arc<Partition>> {
+        self.all()
+            .iter()
+            .flat_map(|topic| topic.partitions().iter().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+/// FNV-1a: the application chooses its topics' names itself, so nobody can aim at collisions, and a name is hashed for
+/// each record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fnv(u64);
+
+/// Makes [`Fnv`] hashers.
+pub(super) type Hasher = std::hash::BuildHasherDefault<Fnv>;
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl std::hash::Hasher for Fnv {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,372 @@
+//! The producer: records in, tickets out.
+//!
+//! In: [`Record`]s from any number of tasks. Out: a [`Delivery`] for each. It keeps the public promises; the rooms
+//! behind it do the work:
+//!
+//! | room | does |
+//! |---|---|
+//! | `accumulator` | appends a record to the open batch of its partition |
+//! | `buffer_pool` | `buffer.memory` as one hard budget |
+//! | `sender` | one task for each leader: takes batches, keeps requests under way |
+//! | `produce` | a request out of batches, outcomes out of an answer |
+//! | `identity` | the producer id of an idempotent producer |
+//! | `delivery` | the tickets |
+//!
+//! What may be sent, what is retried and what a failure means is decided in `ottla-client-state`.
+
+mod accumulator;
+mod buffer_pool;
+mod delivery;
+mod identity;
+mod produce;
+mod send;
+mod sender;
+mod shared;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ottla_client_state::sequence::Reason;
+
+pub use delivery::Delivery;
+
+use accumulator::{Stop, TopicQueues};
+use send::Sending;
+use shared::Shared;
+
+use crate::client::Client;
+use crate::config::{ClientKind, ProducerConfig, Properties, Settings, common_setters};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+
+/// Sends records. Cheap to clone; all clones are one producer.
+///
+/// When the last clone is dropped without [`close`](Producer::close), the records it holds are still sent in the
+/// background for as long as the runtime lives, and then everything ends.
+#[derive(Clone)]
+pub struct Producer {
+    owner: Arc<Owner>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client_id = &self.shared().client.config().client_id;
+        f.debug_struct("Producer")
+            .field("client_id", client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the producer when the last handle is gone.
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let shared = self.shared.clone();
+        shared.refuse_records();
+        self.shared.runtime().spawn(async move {
+            shared.flush().await;
+            shared.end();
+        });
+    }
+}
+
+impl Producer {
+    /// A producer to be configured.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder {
+            settings: Settings::new(ClientKind::Producer),
+        }
+    }
+
+    /// A producer with the keys of a properties file (a path) or of pairs.
+    ///
+    /// # Errors
+    /// As [`ProducerBuilder::build`].
+    pub async fn from_properties(properties: impl Into<Properties>) -> Result<Producer> {
+        Producer::with_config(Settings::from_properties(ClientKind::Producer, properties)?.producer()?).await
+    }
+
+    async fn with_config(config: ProducerConfig) -> Result<Producer> {
+        let client = Client::connect(config.client.clone()).await?;
+        let shared = Shared::new(client, config, tokio::runtime::Handle::current());
+        Ok(Producer {
+            owner: Arc::new(Owner { shared }),
+        })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    /// Queues `record` and returns a ticket for its fate.
+    ///
+    /// Returns as soon as the record is buffered, as a rule without waiting. Waits at most `max.block.ms` for metadata
+    /// of a new topic or for room in `buffer.memory`. The record's bytes are copied into the batch.
+    ///
+    /// # Promises
+    /// - Tickets of one partition complete in the order of the `send` calls.
+    /// - Every ticket completes: with metadata, or with an error, at the latest after `delivery.timeout.ms`.
+    /// - With `enable.idempotence` (the default) a retry inside this producer writes the record once.
+    ///
+    /// Cancel-safe: a dropped future has not queued the record.
+    ///
+    /// # Dangers
+    /// - Dropping the ticket does not cancel the record. Nothing does.
+    /// - After an error, look at [`Error::persisted`]: `Possibly` means that sending again may duplicate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopic`] or [`ErrorKind::Timeout`] after `max.block.ms`; at once
+    /// [`ErrorKind::TooLarge`] for a record beyond `max.request.size`, [`ErrorKind::Argument`] for a partition that
+    /// the topic does not have, [`ErrorKind::Closed`] after `close`.
+    pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
+        Sending::new(self.shared(), None, record)
+    }
+
+    /// As [`send`](Producer::send), but never waits.
+    ///
+    /// # Errors
+    /// [`TrySendError::QueueFull`] gives the record back when there is no room, [`TrySendError::UnknownTopic`] when
+    /// the topic's metadata is not here yet (it is asked for); everything else is [`TrySendError::Failed`].
+    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+        let shared = self.shared();
+        match shared
+            .topics
+            .with(record.topic, |topic| topic.append(shared, &record, &mut None, true))
+        {
+            Some(Ok(delivery)) => Ok(delivery),
+            Some(Err(Stop::NeedsRoom { .. } | Stop::Yield)) => Err(TrySendError::QueueFull(record)),
+            Some(Err(Stop::Refused(error))) => Err(TrySendError::Failed(error)),
+            Some(Err(Stop::UnknownPartition(partition))) => {
+                Err(TrySendError::Failed(send::no_such_partition(record.topic, partition)))
+            }
+            None if shared.is_closed() => Err(TrySendError::Failed(Error::closed("producer"))),
+            None => {
+                // The metadata task brings it; the next try finds it.
+                shared.client.touch_topic(record.topic);
+                match send::topic_now(shared, record.topic) {
+                    Some(_) => self.try_send(record),
+                    None => Err(TrySendError::UnknownTopic(record)),
+                }
+            }
+        }
+    }
+
+    /// A handle on a topic, which saves the look-up by name for each record. Waits for the topic's metadata.
+    ///
+    /// # Errors
+    /// As [`send`](Producer::send).
+    pub async fn topic(&self, name: &str) -> Result<Topic> {
+        let shared = self.shared();
+        let deadline = tokio::time::Instant::now() + shared.config.max_block;
+        let queues = send::topic(shared, name, deadline).await?;
+        Ok(Topic {
+            producer: self.clone(),
+            queues,
+        })
+    }
+
+    /// Sends everything queued so far without lingering, and waits until each record of it is delivered or has failed.
+    ///
+    /// Returns at the latest after `delivery.timeout.ms`. Says nothing about success: the tickets do. Records sent by
+    /// others meanwhile are not waited for. Cancel-safe.
+    pub async fn flush(&self) {
+        self.shared().flush().await;
+    }
+
+    /// Takes no more records, sends what is queued, and ends the producer, at the latest after `timeout`.
+    ///
+    /// What is not acknowledged by then fails with [`ErrorKind::Closed`]; those tickets say whether their records may
+    /// be in the log. Always returns, and every ticket is complete then. A second call finds nothing left to do.
+    ///
+    /// # Errors
+    /// None so far; what was not delivered is counted in [`Closed`].
+    pub async fn close(&self, timeout: Duration) -> Result<Closed> {
+        let shared = self.shared();
+        shared.refuse_records();
+        let in_time = tokio::time::timeout(timeout, shared.flush()).await.is_ok();
+        if !in_time {
+            tracing::warn!("the producer was closed before all records were acknowledged");
+            shared.abort(&Reason::Closed);
+        }
+        shared.end();
+        let counters = &shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(Closed {
+            delivered: read(&counters.delivered),
+            failed: read(&counters.failed),
+            unknown: read(&counters.unknown),
+        })
+    }
+
+    /// Totals since the producer was built, and the state of its buffer.
+    pub fn metrics(&self) -> ProducerMetrics {
+        let shared = self.shared();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &shared.counters;
+        ProducerMetrics {
+            records_delivered: read(&counters.delivered),
+            records_failed: read(&counters.failed),
+            records_unknown: read(&counters.unknown),
+            records_retried: read(&counters.retries),
+            batches_sent: read(&counters.batches),
+            bytes_sent: read(&counters.bytes),
+            requests_sent: read(&counters.requests),
+            buffer_total_bytes: shared.pool.total(),
+            buffer_available_bytes: shared.pool.available(),
+        }
+    }
+}
+
+/// What became of all records of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Closed {
+    /// Acknowledged (with `acks=0`: written to the socket).
+    pub delivered: u64,
+    /// Failed, and certainly not in the log.
+    pub failed: u64,
+    /// Failed, and possibly in the log.
+    pub unknown: u64,
+}
+
+/// Totals of a producer since it was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ProducerMetrics {
+    /// Records acknowledged.
+    pub records_delivered: u64,
+    /// Records that failed and are certainly not in the log.
+    pub records_failed: u64,
+    /// Records that failed and may be in the log.
+    pub records_unknown: u64,
+    /// Records that were sent again; one that was sent three times counts twice.
+    pub records_retried: u64,
+    /// Batches written, retries included.
+    pub batches_sent: u64,
+    /// Bytes of these batches, compressed.
+    pub bytes_sent: u64,
+    /// Produce requests written.
+    pub requests_sent: u64,
+    /// `buffer.memory`.
+    pub buffer_total_bytes: usize,
+    /// How much of it is free.
+    pub buffer_available_bytes: usize,
+}
+
+/// Why [`Producer::try_send`] did not queue a record.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrySendError<'a> {
+    /// There is no room in `buffer.memory`.
+    QueueFull(Record<'a>),
+    /// The topic's metadata is not here yet. It was asked for.
+    UnknownTopic(Record<'a>),
+    /// The record cannot be sent.
+    Failed(Error),
+}
+
+impl fmt::Display for TrySendError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrySendError::QueueFull(record) => {
+                write!(f, "no room in buffer.memory for a record for {:?}", record.topic)
+            }
+            TrySendError::UnknownTopic(record) => write!(f, "the metadata of topic {:?} is not here yet", record.topic),
+            TrySendError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TrySendError<'_> {}
+
+impl From<TrySendError<'_>> for Error {
+    fn from(error: TrySendError<'_>) -> Self {
+        match error {
+            TrySendError::Failed(error) => error,
+            TrySendError::QueueFull(_) => Error::new(ErrorKind::QueueFull, error.to_string()),
+            TrySendError::UnknownTopic(_) => {
+                Error::new(ErrorKind::UnknownTopic, error.to_string()).with_retriable(true)
+            }
+        }
+    }
+}
+
+/// A topic to send to, from [`Producer::topic`].
+#[derive(Debug, Clone)]
+pub struct Topic {
+    producer: Producer,
+    queues: Arc<TopicQueues>,
+}
+
+impl Topic {
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.queues.name
+    }
+
+    /// Partitions known so far.
+    pub fn partition_count(&self) -> usize {
+        self.queues.partitions().len()
+    }
+
+    /// A record for this topic.
+    pub fn record(&self) -> Record<'_> {
+        Record::to(&self.queues.name)
+    }
+
+    /// As [`Producer::send`], to this topic, whatever topic the record names.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
+        Sending::new(self.producer.shared(), Some(&self.queues), record)
+    }
+}
+
+/// Configures a [`Producer`]. Every key of Kafka's producer has its name in [`set`](ProducerBuilder::set).
+#[derive(Debug, Clone)]
+pub struct ProducerBuilder {
+    settings: Settings,
+}
+
+impl ProducerBuilder {
+    common_setters!();
+
+    /// How long a batch waits for more records before it is sent (`linger.ms`, default 5 ms).
+    #[must_use]
+    pub fn linger(self, linger: Duration) -> Self {
+        self.set("linger.ms", linger.as_millis())
+    }
+
+    /// The size in bytes up to which records are gathered in one batch (`batch.size`, default 16,384).
+    #[must_use]
+    pub fn batch_size(self, bytes: usize) -> Self {
+        self.set("batch.size", bytes)
+    }
+
+    /// The bytes that unacknowledged records may take (`buffer.memory`, default 32 MiB).
+    #[must_use]
+    pub fn buffer_memory(self, bytes: usize) -> Self {
+        self.set("buffer.memory", bytes)
+    }
+
+    /// How long a record may take from `send` to its acknowledgement (`delivery.timeout.ms`, default 2 minutes).
+    #[must_use]
+    pub fn delivery_timeout(self, timeout: Duration) -> Self {
+        self.set("delivery.timeout.ms", timeout.as_millis())
+    }
+
+    /// Connects to the cluster.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for the first mistake in keys or values, and whatever kept every bootstrap server from
+    /// answering.
+    pub async fn build(self) -> Result<Producer> {
+        Producer::with_config(self.settings.producer()?).await
+    }
+}

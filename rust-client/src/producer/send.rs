@@ -1,0 +1,189 @@
+//! The way of one record into its batch: at once in the common case, after waiting otherwise.
+//!
+//! The future of `send` is small and appends the record in its first poll. Only when there is no room or no metadata
+//! does it make a second, boxed future that waits.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::accumulator::{Stop, TopicQueues};
+use super::delivery::Delivery;
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+
+/// The future of [`Producer::send`](super::Producer::send).
+pub(super) struct Sending<'a> {
+    shared: &'a Arc<Shared>,
+    topic: Option<&'a Arc<TopicQueues>>,
+    record: Option<Record<'a>>,
+    yielded: bool,
+    waiting: Option<Waiting<'a>>,
+}
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Delivery>> + Send + 'a>>;
+
+impl<'a> Sending<'a> {
+    pub fn new(shared: &'a Arc<Shared>, topic: Option<&'a Arc<TopicQueues>>, record: Record<'a>) -> Self {
+        Sending {
+            shared,
+            topic,
+            record: Some(record),
+            yielded: false,
+            waiting: None,
+        }
+    }
+
+    #[inline]
+    fn append(&self, record: &Record<'_>) -> Option<Result<Delivery, Stop>> {
+        match self.topic {
+            Some(topic) => Some(topic.append(self.shared, record, &mut None, self.yielded)),
+            None => {
+                let append = |topic: &Arc<TopicQueues>| topic.append(self.shared, record, &mut None, self.yielded);
+                self.shared.topics.with(record.topic, append)
+            }
+        }
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<Delivery>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(record) = &this.record {
+            match this.append(record) {
+                Some(Ok(delivery)) => {
+                    this.record = None;
+                    return Poll::Ready(Ok(delivery));
+                }
+                Some(Err(Stop::Refused(error))) => {
+                    this.record = None;
+                    return Poll::Ready(Err(error));
+                }
+                Some(Err(Stop::Yield)) => {
+                    // A loop that only sends would otherwise keep its thread from the task that empties the queue.
+                    this.yielded = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                None | Some(Err(Stop::NeedsRoom { .. } | Stop::UnknownPartition(_))) => {}
+            }
+        }
+        if let Some(record) = this.record.take() {
+            let topic = this.topic.cloned();
+            this.waiting = Some(Box::pin(wait_and_append(this.shared, topic, record)));
+        }
+        match &mut this.waiting {
+            Some(waiting) => waiting.as_mut().poll(context),
+            None => Poll::Ready(Err(Error::closed("producer"))), // polled after it was done
+        }
+    }
+}
+
+/// Waits for metadata and for room, at most `max.block.ms`.
+async fn wait_and_append(
+    shared: &Arc<Shared>,
+    queues: Option<Arc<TopicQueues>>,
+    record: Record<'_>,
+) -> Result<Delivery> {
+    let deadline = Instant::now() + shared.config.max_block;
+    let queues = match queues {
+        Some(queues) => queues,
+        None => topic(shared, record.topic, deadline).await?,
+    };
+    let mut buffer = None;
+    let appended = loop {
+        match queues.append(shared, &record, &mut buffer, true) {
+            Ok(delivery) => break Ok(delivery),
+            Err(Stop::Refused(error)) => break Err(error),
+            Err(Stop::Yield) => tokio::task::yield_now().await,
+            Err(Stop::UnknownPartition(partition)) => wait_for_partition(shared, &queues, partition, deadline).await?,
+            Err(Stop::NeedsRoom { room }) => {
+                give_back(shared, &mut buffer);
+                // Open batches hold room: those who send must not let them linger now.
+                shared.wake_senders();
+                match tokio::time::timeout_at(deadline, shared.pool.take(room)).await {
+                    Ok(Some(vec)) => buffer = Some((vec, room)),
+                    Ok(None) => break Err(Error::closed("producer")),
+                    Err(_) => break Err(no_room(shared, room)),
+                }
+            }
+        }
+    };
+    give_back(shared, &mut buffer);
+    appended
+}
+
+fn give_back(shared: &Shared, buffer: &mut Option<(Vec<u8>, usize)>) {
+    if let Some((vec, room)) = buffer.take() {
+        shared.pool.give_back(vec, room);
+    }
+}
+
+fn no_room(shared: &Shared, room: usize) -> Error {
+    let text = format!(
+        "no room for {room} bytes in buffer.memory ({} of {} bytes are free) within max.block.ms ({})",
+        shared.pool.available(),
+        shared.pool.total(),
+        shared.config.max_block.as_millis()
+    );
+    Error::new(ErrorKind::Timeout, text)
+}
+
+/// The queues of a topic whose metadata is here.
+pub(super) fn topic_now(shared: &Arc<Shared>, name: &str) -> Option<Arc<TopicQueues>> {
+    let snapshot = shared.client.metadata();
+    let info = snapshot.topic(name).filter(|topic| topic.partition_count() > 0)?;
+    let queues = shared.topics.get_or_add(name, rand::random());
+    queues.grow(info.partition_count(), shared.queue);
+    Some(queues)
+}
+
+/// The queues of a topic, after waiting for its metadata until `deadline`.
+pub(super) async fn topic(shared: &Arc<Shared>, name: &str, deadline: Instant) -> Result<Arc<TopicQueues>> {
+    if shared.is_closed() {
+        return Err(Error::closed("producer"));
+    }
+    let snapshot = shared.client.topic_metadata(name, deadline).await?;
+    let count = snapshot.topic(name).map_or(0, |topic| topic.partition_count());
+    let queues = shared.topics.get_or_add(name, rand::random());
+    queues.grow(count, shared.queue);
+    Ok(queues)
+}
+
+/// Waits until the topic has a partition of this number: it may have been added since we asked.
+async fn wait_for_partition(
+    shared: &Arc<Shared>,
+    queues: &TopicQueues,
+    partition: i32,
+    deadline: Instant,
+) -> Result<()> {
+    let wanted = usize::try_from(partition).map_err(|_| no_such_partition(&queues.name, partition))?;
+    let mut changed = shared.client.metadata_changed();
+    shared.client.touch_topic(&queues.name);
+    shared.client.request_refresh();
+    loop {
+        let snapshot = shared.client.metadata();
+        let count = snapshot.topic(&queues.name).map_or(0, |topic| topic.partition_count());
+        queues.grow(count, shared.queue);
+        if count > wanted {
+            return Ok(());
+        }
+        if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+            return Err(no_such_partition(&queues.name, partition).with_note(format_args!("it has {count}")));
+        }
+    }
+}
+
+pub(super) fn no_such_partition(topic: &str, partition: i32) -> Error {
+    Error::new(
+        ErrorKind::Argument,
+        format!("topic {topic:?} has no partition {partition}"),
+    )
+}

@@ -192,7 +192,7 @@ impl Controller {
     ) -> (Vec<ConfigChange<'a>>, Vec<Result<(), ApiError>>) {
         let default_list = |name: &str| {
             let key = topic::find(name).ok().filter(|key| key.kind == Kind::List)?;
-            Some(key.entry(&self.config, &BTreeMap::new()).value)
+            key.entry(&self.config, &BTreeMap::new()).value
         };
         let rules = ConfigRules {
             known: &|name| topic::find(name).map(|_| ()),

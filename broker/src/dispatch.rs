@@ -48,7 +48,18 @@ const SERVED: &[ServedApi] = &[
     },
     served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 11),
+    served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::FindCoordinator, 0, 6),
     served(ApiKey::ApiVersions, 0, 5),
+    served(ApiKey::CreateTopics, 2, 7),
+    served(ApiKey::DeleteTopics, 1, 6),
+    // Version 6 is unstable in Kafka 4.4.
+    served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::CreatePartitions, 0, 3),
+    served(ApiKey::IncrementalAlterConfigs, 0, 1),
+    served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// Which APIs this broker carries out, and in which versions, ordered by key.
@@ -92,38 +103,38 @@ fn decode<'a, M: Message<'a>>(header: &RequestHeader<'_>, body: &'a [u8]) -> Res
     M::decode(&mut Reader::new(body), header.api_version)
 }
 
-/// Decodes the body as `$request` and calls the handler; a body that does not decode closes the connection.
+/// Decodes the body as `$request` and calls the handler of `$room`; a body that does not decode closes the connection.
 macro_rules! call {
-    ($context:expr, $header:expr, $body:expr, $request:ident, $handler:path) => {
-        match decode::<messages::$request<'_>>($header, $body) {
+    ($context:ident, $header:ident, $body:ident, $request:ident, $room:ident) => {
+        match decode::<messages::$request>($header, $body) {
             // Boxed: one slow API must not make the task of every connection as large as its own state.
-            Ok(request) => Box::pin($handler($context, $header, request)).await,
+            Ok(request) => Box::pin(handlers::$room::handle($context, $header, request)).await,
             Err(error) => Reply::Close(CloseReason::Malformed(error)),
         }
     };
 }
 
+#[rustfmt::skip] // One line an API.
 async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body: &[u8]) -> Reply {
     match key {
-        ApiKey::Produce => call!(context, header, body, ProduceRequest, handlers::produce::handle),
-        ApiKey::Fetch => call!(context, header, body, FetchRequest, handlers::fetch::handle),
-        ApiKey::ListOffsets => call!(
-            context,
-            header,
-            body,
-            ListOffsetsRequest,
-            handlers::list_offsets::handle
-        ),
-        ApiKey::ApiVersions => call!(
-            context,
-            header,
-            body,
-            ApiVersionsRequest,
-            handlers::api_versions::handle
-        ),
-        _ => Reply::Close(CloseReason::NotServed {
-            key,
-            version: header.api_version,
-        }),
+        ApiKey::Produce => call!(context, header, body, ProduceRequest, produce),
+        ApiKey::Fetch => call!(context, header, body, FetchRequest, fetch),
+        ApiKey::ListOffsets => call!(context, header, body, ListOffsetsRequest, list_offsets),
+        ApiKey::Metadata => call!(context, header, body, MetadataRequest, metadata),
+        ApiKey::FindCoordinator => call!(context, header, body, FindCoordinatorRequest, find_coordinator),
+        ApiKey::ApiVersions => call!(context, header, body, ApiVersionsRequest, api_versions),
+        ApiKey::CreateTopics => call!(context, header, body, CreateTopicsRequest, create_topics),
+        ApiKey::DeleteTopics => call!(context, header, body, DeleteTopicsRequest, delete_topics),
+        ApiKey::InitProducerId => call!(context, header, body, InitProducerIdRequest, init_producer_id),
+        ApiKey::DescribeConfigs => call!(context, header, body, DescribeConfigsRequest, describe_configs),
+        ApiKey::CreatePartitions => call!(context, header, body, CreatePartitionsRequest, create_partitions),
+        ApiKey::IncrementalAlterConfigs => {
+            call!(context, header, body, IncrementalAlterConfigsRequest, incremental_alter_configs)
+        }
+        ApiKey::DescribeCluster => call!(context, header, body, DescribeClusterRequest, describe_cluster),
+        ApiKey::DescribeTopicPartitions => {
+            call!(context, header, body, DescribeTopicPartitionsRequest, describe_topic_partitions)
+        }
+        _ => Reply::Close(CloseReason::NotServed { key, version: header.api_version }),
     }
 }

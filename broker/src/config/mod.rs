@@ -16,6 +16,7 @@ pub mod value;
 
 use keys::{KEYS, Treatment};
 use listeners::Listener;
+use topic::{Entry, Source, Synonym};
 use value::Value;
 
 /// The codecs of `compression.type`.
@@ -206,6 +207,43 @@ impl BrokerConfig {
         topic::TopicConfig::defaults(&config)?;
         Ok(config)
     }
+}
+
+/// Every key of today's Kafka, with its value in force, for DescribeConfigs.
+pub fn describe_broker(config: &BrokerConfig) -> Vec<Entry> {
+    let is_described = |key: &&keys::Key| !matches!(key.treatment, Treatment::Renamed(_) | Treatment::Refused(_));
+    let entry = |key: &'static keys::Key| {
+        let mut synonyms = Vec::new();
+        let given = config
+            .given
+            .get(key.name)
+            .filter(|text| !text.is_empty() || key.default.is_some());
+        if let Some(text) = given {
+            synonyms.push(Synonym {
+                name: key.name,
+                value: text.clone(),
+                source: Source::StaticBroker,
+            });
+        }
+        if let Some(text) = key.default {
+            synonyms.push(Synonym {
+                name: key.name,
+                value: text.to_owned(),
+                source: Source::Default,
+            });
+        }
+        let in_force = synonyms.first();
+        Entry {
+            name: key.name,
+            value: in_force.map(|synonym| synonym.value.clone()),
+            source: in_force.map_or(Source::Default, |synonym| synonym.source),
+            read_only: true,
+            kind: key.kind,
+            doc: key.doc,
+            synonyms,
+        }
+    };
+    KEYS.iter().filter(is_described).map(entry).collect()
 }
 
 /// Warnings to be, collected by cause.

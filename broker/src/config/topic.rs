@@ -86,15 +86,17 @@ pub struct Synonym {
     pub source: Source,
 }
 
-/// One configuration of a topic, as it is described.
+/// One configuration of a topic or a broker, as it is described.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// Its value in force.
-    pub value: String,
+    /// Its value in force; `None` is Kafka's null.
+    pub value: Option<String>,
     /// Where the value comes from.
     pub source: Source,
+    /// It cannot be changed while the broker runs, or not at all.
+    pub read_only: bool,
     /// All values that apply, the one in force first.
     pub synonyms: Vec<Synonym>,
     /// The type, as DescribeConfigs numbers it.
@@ -308,8 +310,9 @@ impl TopicKey {
         }
         Entry {
             name: self.name,
-            value: value.unwrap_or_else(|| self.table_default().to_owned()),
+            value: Some(value.unwrap_or_else(|| self.table_default().to_owned())),
             source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
+            read_only: self.fixed.is_some(),
             synonyms,
             kind: self.kind,
             doc: self.doc,
@@ -351,7 +354,7 @@ impl TopicConfig {
         let parse = |key: &TopicKey| {
             let entry = key.entry(config, overrides);
             let blame = entry.synonyms.first().map_or(key.name, |synonym| synonym.name);
-            let parsed = value::parse(key.kind, key.rule, &entry.value);
+            let parsed = value::parse(key.kind, key.rule, entry.value.as_deref().unwrap_or_default());
             parsed
                 .map(|value| (key.name, value))
                 .map_err(|problem| format!("{blame}: {} {problem}", key.name))
@@ -515,7 +518,11 @@ mod tests {
             ("compression.type", "producer"),
         ] {
             let entry = entry(&config, &none, name);
-            assert_eq!((entry.value.as_str(), entry.source), (value, Source::Default), "{name}");
+            assert_eq!(
+                (entry.value.as_deref(), entry.source),
+                (Some(value), Source::Default),
+                "{name}"
+            );
         }
     }
 
@@ -524,11 +531,14 @@ mod tests {
         let config = BrokerConfig::from_pairs([("log.retention.hours", "2"), ("log.retention.minutes", "3")]).unwrap();
         let from_broker = entry(&config, &BTreeMap::new(), "retention.ms");
         assert_eq!(
-            (from_broker.value.as_str(), from_broker.source),
-            ("180000", Source::StaticBroker)
+            (from_broker.value.as_deref(), from_broker.source),
+            (Some("180000"), Source::StaticBroker)
         );
         let from_topic = entry(&config, &overrides(&[("retention.ms", "5")]), "retention.ms");
-        assert_eq!((from_topic.value.as_str(), from_topic.source), ("5", Source::Topic));
+        assert_eq!(
+            (from_topic.value.as_deref(), from_topic.source),
+            (Some("5"), Source::Topic)
+        );
         let synonyms: Vec<_> = from_topic
             .synonyms
             .iter()
@@ -548,7 +558,10 @@ mod tests {
     #[test]
     fn keeping_for_ever_survives_the_change_of_unit() {
         let config = BrokerConfig::from_pairs([("log.retention.hours", "-1")]).unwrap();
-        assert_eq!(entry(&config, &BTreeMap::new(), "retention.ms").value, "-1");
+        assert_eq!(
+            entry(&config, &BTreeMap::new(), "retention.ms").value.as_deref(),
+            Some("-1")
+        );
     }
 
     #[test]

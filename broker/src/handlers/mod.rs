@@ -16,8 +16,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+#[cfg(test)]
+mod fixtures;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
 pub mod list_offsets;
+pub mod metadata;
 pub mod produce;
 
 /// What a handler may use: the broker, and who is asking.

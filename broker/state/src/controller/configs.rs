@@ -110,7 +110,7 @@ pub fn alter_topic<'a>(
         let value = new_value(&present, alteration, rules)?;
         if present.get(alteration.name) != value.as_ref() {
             changes.push(ConfigChange {
-                topic: *topic,
+                topic,
                 name: alteration.name,
                 value,
             });

@@ -8,6 +8,8 @@ mod error;
 mod net;
 mod producer;
 mod record;
+#[cfg(test)]
+mod testing;
 
 pub use admin::{
     Admin, AdminBuilder, Answers, BrokerInfo, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource,

@@ -538,11 +538,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
                 let text = "the connection was closed because nobody used it";
                 return Some(Error::new(ErrorKind::Disconnected, text).with_broker(&self.shared.broker));
             }
-            let later = self
-                .max_idle
-                .map_or(FAR_AWAY, |idle| idle.max(Duration::from_millis(1)));
-            let next = slots().map(|slot| slot.deadline).chain(idle_until).min();
-            self.alarm.as_mut().reset(next.unwrap_or(now + later));
+            // While requests are open the alarm rings once in an idle time, to see when they are not.
+            let later = now + self.max_idle.map_or(FAR_AWAY, |idle| idle.max(LEAST_ALARM));
+            let next = slots()
+                .map(|slot| slot.deadline)
+                .chain(idle_until)
+                .fold(later, Instant::min);
+            self.alarm.as_mut().reset(next);
         }
         None
     }
@@ -600,6 +602,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
 
 /// An alarm that nobody needs rings once in a while; `Instant` has no "never".
 const FAR_AWAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A connection in use is not looked at more often than this, however short its idle time.
+const LEAST_ALARM: Duration = Duration::from_millis(100);
 
 /// What answers at this port is not a broker, or not on this listener.
 fn foreign(server: &'static str) -> Error {

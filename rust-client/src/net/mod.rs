@@ -12,6 +12,8 @@ pub(crate) mod cluster;
 pub(crate) mod connection;
 mod frame_reader;
 pub(crate) mod request;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 /// What a connection is used for. Each has its own, so that a long poll delays nothing else.

@@ -23,16 +23,19 @@ use super::{
 /// five bytes, one of ten, and the attributes.
 const MAX_RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
 
-/// Length, attributes, both deltas and the lengths of key and value fit into this many bytes: 5+1+10+5+5+5 = 31.
-const PREFIX_LEN: usize = 32;
+/// How far the buffer is filled with zeros at a time. Safe code cannot write into bytes that were never written, and a
+/// batch of one record should not pay for a whole buffer.
+const ZEROED_AT_ONCE: usize = 4 << 10;
 
 /// Collects records of one batch.
 ///
 /// The base timestamp is the first record's; later records may be older. Offsets begin at 0 and grow by one.
 #[derive(Debug)]
 pub struct RecordBatchBuilder {
-    /// The records written so far, uncompressed.
+    /// The records written so far, uncompressed, and behind them bytes of no meaning.
     buffer: Vec<u8>,
+    /// Where the records end in `buffer`.
+    end: usize,
     /// Records written so far.
     count: u32,
     /// Offset delta of the next record; equal to `count` unless a caller left gaps.
@@ -42,11 +45,13 @@ pub struct RecordBatchBuilder {
 }
 
 impl RecordBatchBuilder {
-    /// Starts a batch in `buffer`, whose content is discarded and whose capacity is used.
-    pub fn new(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
+    /// Starts a batch in `buffer`, whose content is of no meaning and whose capacity is used.
+    ///
+    /// A buffer from a pool is best left as it came back: what was written once need not be zeroed again.
+    pub fn new(buffer: Vec<u8>) -> Self {
         RecordBatchBuilder {
             buffer,
+            end: 0,
             count: 0,
             next_offset_delta: 0,
             base_timestamp: NO_TIMESTAMP,
@@ -119,7 +124,7 @@ impl RecordBatchBuilder {
     /// Bytes of the batch so far, header included, before compression.
     #[inline]
     pub fn size(&self) -> usize {
-        BATCH_HEADER_LEN + self.buffer.len()
+        BATCH_HEADER_LEN + self.end
     }
 
     /// Bytes that `append` would add now, exactly (saturated at `usize::MAX`).
@@ -165,11 +170,12 @@ impl RecordBatchBuilder {
 
     /// The records written so far, uncompressed.
     pub fn records(&self) -> &[u8] {
-        &self.buffer
+        self.buffer.get(..self.end).unwrap_or_default()
     }
 
     /// Gives the buffer back, with whatever was written, without making a batch.
-    pub fn into_buffer(self) -> Vec<u8> {
+    pub fn into_buffer(mut self) -> Vec<u8> {
+        self.buffer.truncate(self.end);
         self.buffer
     }
 
@@ -224,11 +230,13 @@ impl RecordBatchBuilder {
         if self.count == 0 {
             return Err(RecordError::EmptyBatch);
         }
+        self.buffer.truncate(self.end);
         if compressor.compression() != Compression::None {
             compressor.compress_in_place(&mut self.buffer)?;
         }
-        let batch_length = self.size() - BATCH_LENGTH_END;
-        let batch_length = i32::try_from(batch_length).map_err(|_| RecordError::BatchTooLarge { size: self.size() })?;
+        let size = BATCH_HEADER_LEN + self.buffer.len();
+        let batch_length = i32::try_from(size - BATCH_LENGTH_END);
+        let batch_length = batch_length.map_err(|_| RecordError::BatchTooLarge { size })?;
 
         let mut header = [0; BATCH_HEADER_LEN];
         set_field(&mut header, at::BATCH_LENGTH, batch_length.to_be_bytes());
@@ -323,33 +331,38 @@ impl RecordBatchBuilder {
             self.base_timestamp = timestamp_ms;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
-        self.buffer.reserve(shape.size);
+        let end = self.end + shape.size;
+        if end > self.buffer.len() {
+            self.make_room(end);
+        }
 
         // From here every length is below 2^31, because the whole is.
-        let mut prefix = Prefix::new();
-        prefix.varint32(zigzag32(shape.body as i32));
-        prefix.byte(0);
-        prefix.varint64(shape.timestamp_delta);
-        prefix.varint32(shape.offset_delta_zigzag);
-        prefix.varint32(length_zigzag(key));
-        if let Some(key) = key {
-            prefix.flush(&mut self.buffer);
-            self.buffer.extend_from_slice(key);
-        }
-        prefix.varint32(length_zigzag(value));
-        prefix.flush(&mut self.buffer);
-        if let Some(value) = value {
-            self.buffer.extend_from_slice(value);
-        }
-        if headers.is_empty() {
-            self.buffer.push(0);
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let at = put_varint32(room, 0, zigzag32(shape.body as i32));
+        let at = put_attributes_and_timestamp(room, at, shape.timestamp_delta);
+        let at = put_varint32(room, at, shape.offset_delta_zigzag);
+        let at = put_optional(room, at, key);
+        let at = put_optional(room, at, value);
+        let at = if headers.is_empty() {
+            put(room, at, 0, 1)
         } else {
-            write_headers(&mut self.buffer, headers);
-        }
+            put_headers(room, at, headers)
+        };
+        debug_assert_eq!(at, shape.size);
 
+        self.end = end;
         self.count += 1;
         self.next_offset_delta = shape.offset_delta + 1;
         Ok(shape.offset_delta)
+    }
+
+    #[cold]
+    fn make_room(&mut self, end: usize) {
+        if end > self.buffer.capacity() {
+            self.buffer.reserve(end - self.buffer.len());
+        }
+        self.buffer
+            .resize(end.saturating_add(ZEROED_AT_ONCE).min(self.buffer.capacity()), 0);
     }
 }
 
@@ -364,73 +377,105 @@ struct Shape {
     size: usize,
 }
 
-/// The small fields of a record, gathered so that they reach the buffer in one copy.
-struct Prefix {
-    bytes: [u8; PREFIX_LEN],
-    len: usize,
+// The `put` functions write a field at `at` of the room behind the records, which is long enough for the record and
+// mostly longer, and return where the field ends. They pass the place from hand to hand because a cursor behind a
+// reference would live in memory, and each field would wait for it there.
+
+/// Writes the lowest `len` (at most 8) bytes of `packed`, the lowest first.
+///
+/// Where there is room it stores all eight at once: what is too much, the next field overwrites.
+#[inline(always)]
+fn put(room: &mut [u8], at: usize, packed: u64, len: usize) -> usize {
+    if let Some(chunk) = room.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<8>) {
+        *chunk = packed.to_le_bytes();
+    } else {
+        put_at_the_end(room, at, packed, len);
+    }
+    at + len
 }
 
-impl Prefix {
-    #[inline]
-    fn new() -> Self {
-        Prefix {
-            bytes: [0; PREFIX_LEN],
-            len: 0,
-        }
-    }
-
-    #[inline]
-    fn byte(&mut self, value: u8) {
-        // The mask tells the compiler what the sum beside PREFIX_LEN tells the reader.
-        self.bytes[self.len & (PREFIX_LEN - 1)] = value;
-        self.len += 1;
-    }
-
-    #[inline]
-    fn varint32(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.byte(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte(value as u8);
-    }
-
-    #[inline]
-    fn varint64(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte(value as u8);
-    }
-
-    #[inline]
-    fn flush(&mut self, buffer: &mut Vec<u8>) {
-        let end = buffer.len() + self.len;
-        if buffer.capacity() - buffer.len() >= PREFIX_LEN {
-            // A copy of fixed length is two vector moves; the surplus is cut off again.
-            buffer.extend_from_slice(&self.bytes);
-            buffer.truncate(end);
-        } else {
-            buffer.extend_from_slice(self.bytes.get(..self.len).unwrap_or(&self.bytes));
-        }
-        self.len = 0;
+#[cold]
+#[inline(never)]
+fn put_at_the_end(room: &mut [u8], at: usize, packed: u64, len: usize) {
+    let rest = room.get_mut(at..).unwrap_or_default();
+    for (to, from) in rest.iter_mut().zip(packed.to_le_bytes()).take(len) {
+        *to = from;
     }
 }
 
-fn write_headers(buffer: &mut Vec<u8>, headers: &[Header<'_>]) {
-    let mut prefix = Prefix::new();
-    prefix.varint32(zigzag32(headers.len() as i32));
+#[inline(always)]
+fn put_varint32(room: &mut [u8], at: usize, value: u32) -> usize {
+    if value < TWO_BYTES {
+        let (packed, len) = pack_two(u64::from(value));
+        put(room, at, packed, len)
+    } else {
+        put_long_varint(room, at, u64::from(value))
+    }
+}
+
+/// A record's attributes, of which none are defined, and its timestamp delta.
+#[inline(always)]
+fn put_attributes_and_timestamp(room: &mut [u8], at: usize, delta: u64) -> usize {
+    if delta < u64::from(TWO_BYTES) {
+        let (packed, len) = pack_two(delta);
+        put(room, at, packed << 8, 1 + len)
+    } else {
+        let at = put(room, at, 0, 1);
+        put_long_varint(room, at, delta)
+    }
+}
+
+#[inline(never)]
+fn put_long_varint(room: &mut [u8], mut at: usize, mut value: u64) -> usize {
+    while value >> 35 != 0 {
+        at = put(room, at, value | 0x80, 1);
+        value >>= 7;
+    }
+    put(room, at, spread(value), varint_len64(value))
+}
+
+#[inline(always)]
+fn put_optional(room: &mut [u8], at: usize, bytes: Option<&[u8]>) -> usize {
+    let Some(bytes) = bytes else {
+        return put(room, at, u64::from(zigzag32(-1)), 1);
+    };
+    let start = put_varint32(room, at, (bytes.len() as u32) << 1);
+    let end = start + bytes.len();
+    room.get_mut(start..end).unwrap_or_default().copy_from_slice(bytes);
+    end
+}
+
+#[inline(never)]
+fn put_headers(room: &mut [u8], at: usize, headers: &[Header<'_>]) -> usize {
+    let mut at = put_varint32(room, at, zigzag32(headers.len() as i32));
     for header in headers {
-        prefix.varint32(length_zigzag(Some(header.key.as_bytes())));
-        prefix.flush(buffer);
-        buffer.extend_from_slice(header.key.as_bytes());
-        prefix.varint32(length_zigzag(header.value));
-        prefix.flush(buffer);
-        if let Some(value) = header.value {
-            buffer.extend_from_slice(value);
-        }
+        at = put_optional(room, at, Some(header.key.as_bytes()));
+        at = put_optional(room, at, header.value);
     }
+    at
+}
+
+/// Values below this take one byte or two, and which of them is decided without a branch: sizes and deltas around a
+/// power of two would defeat the branch predictor.
+const TWO_BYTES: u32 = 1 << 14;
+
+/// The varint of a value below [`TWO_BYTES`] and its length.
+#[inline]
+fn pack_two(value: u64) -> (u64, usize) {
+    let more = u64::from(value >= 0x80);
+    ((value & 0x7f) | more << 7 | (value >> 7) << 8, 1 + more as usize)
+}
+
+/// Spreads 35 bits over five bytes, seven in each, with the continuation bit in all but the last.
+#[inline]
+fn spread(value: u64) -> u64 {
+    let sevens = (value & 0x7f)
+        | (value & 0x3f80) << 1
+        | (value & 0x1f_c000) << 2
+        | (value & 0xfe0_0000) << 3
+        | (value & 0x7_f000_0000) << 4;
+    let continued = (1 << (8 * (varint_len64(value) - 1))) - 1;
+    sevens | (0x80_8080_8080 & continued)
 }
 
 #[inline]
@@ -443,16 +488,18 @@ fn zigzag64(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// Seven bits a byte: `bits * 9 + 64 >> 6` is `ceil(bits / 7)` for 1 to 64 bits, without a division.
 #[inline]
 fn varint_len32(zigzag: u32) -> usize {
-    let bits = 32 - (zigzag | 1).leading_zeros();
-    ((bits * 9 + 64) >> 6) as usize
+    varint_len64(u64::from(zigzag))
 }
 
 #[inline]
 fn varint_len64(zigzag: u64) -> usize {
-    let bits = 64 - (zigzag | 1).leading_zeros();
+    if zigzag < u64::from(TWO_BYTES) {
+        return 1 + usize::from(zigzag >= 0x80);
+    }
+    // Seven bits a byte: this is ceil(bits / 7) for 1 to 64 bits, without a division.
+    let bits = 64 - zigzag.leading_zeros();
     ((bits * 9 + 64) >> 6) as usize
 }
 
@@ -460,11 +507,6 @@ fn varint_len64(zigzag: u64) -> usize {
 #[inline]
 fn length_len(length: usize) -> usize {
     varint_len32((length as u32) << 1)
-}
-
-#[inline]
-fn length_zigzag(bytes: Option<&[u8]>) -> u32 {
-    bytes.map_or(zigzag32(-1), |bytes| (bytes.len() as u32) << 1)
 }
 
 #[inline]

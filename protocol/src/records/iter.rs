@@ -380,11 +380,16 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint32(&mut self) -> Result<i32, RecordFlaw> {
-        if let Some((&first, rest)) = self.rest.split_first()
-            && first < 0x80
-        {
-            self.rest = rest;
-            return Ok(unzigzag32(u32::from(first)));
+        match *self.rest {
+            [low @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                return Ok(unzigzag32(u32::from(low)));
+            }
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                return Ok(unzigzag32(u32::from(low & 0x7f) | u32::from(high) << 7));
+            }
+            _ => {}
         }
         let zigzag = self.long_varint(5)?;
         // The fifth byte may carry four bits only.
@@ -395,15 +400,21 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint64(&mut self) -> Result<i64, RecordFlaw> {
-        if let Some((&first, rest)) = self.rest.split_first()
-            && first < 0x80
-        {
-            self.rest = rest;
-            return Ok(unzigzag64(u64::from(first)));
+        match *self.rest {
+            [low @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                return Ok(unzigzag64(u64::from(low)));
+            }
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                return Ok(unzigzag64(u64::from(low & 0x7f) | u64::from(high) << 7));
+            }
+            _ => {}
         }
         self.long_varint(10).map(unzigzag64)
     }
 
+    #[cold]
     fn long_varint(&mut self, max_bytes: usize) -> Result<u64, RecordFlaw> {
         let mut value = 0;
         for (position, &byte) in self.rest.iter().take(max_bytes).enumerate() {

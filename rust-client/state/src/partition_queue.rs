@@ -24,8 +24,8 @@ use ottla_protocol::records::{Header, RecordBatchBuilder, RecordError, SealedBat
 use crate::Time;
 use crate::batch::{BatchId, Body, Completion, ProducerBatch, State, Written, cut};
 use crate::sequence::{
-    Answer, Attempted, Gap, Outcome, PartitionSequences, Persisted, ProducerIdentity, Reason, Stamp, Verdict, judge,
-    sequence_after,
+    Answer, Attempted, Gap, Judgement, Outcome, PartitionSequences, Persisted, ProducerIdentity, Reason, Stamp,
+    Verdict, judge, sequence_after,
 };
 
 /// What a queue must know of the producer's configuration.
@@ -531,8 +531,30 @@ impl<T: Clone> PartitionQueue<T> {
         let judgement = judge(&attempted, &outcome);
         batch.persisted = judgement.persisted;
         batch.stray |= matches!(outcome, Outcome::Lost(_));
+        let (stamp, recovery) = (batch.stamp, judgement.recovery);
+        let settled = self.carry_out(place, judgement, outcome, sealed, now.plus_ms(retry_after_ms), now);
+        if let Some(stamp) = stamp {
+            self.sequences.handle_recovery(recovery, stamp);
+        }
+        settled
+    }
+
+    /// Does to a batch what was judged.
+    fn carry_out(
+        &mut self,
+        place: usize,
+        judgement: Judgement,
+        outcome: Outcome,
+        sealed: SealedBatch,
+        retry_at: Time,
+        now: Time,
+    ) -> Settled {
+        let node_id = self.leader.node_id;
+        let Some(batch) = self.batches.get_mut(place) else {
+            return Settled::TooLate;
+        };
         let (stamp, records) = (batch.stamp, batch.records);
-        let settled = match judgement.verdict {
+        match judgement.verdict {
             Verdict::Done {
                 base_offset,
                 log_append_time,
@@ -547,15 +569,15 @@ impl<T: Clone> PartitionQueue<T> {
                 Settled::Done
             }
             Verdict::Retry { refresh } => {
-                batch.tell(now, self.leader.node_id, &outcome);
-                batch.retry_at = now.plus_ms(retry_after_ms);
+                batch.tell(now, node_id, &outcome);
+                batch.retry_at = retry_at;
                 batch.state = State::Waiting(Body::Sealed(sealed));
                 self.sequences.hold_back();
                 Settled::Retry { refresh }
             }
             Verdict::Split => self.split(place, &sealed, &outcome, now),
             Verdict::Fail { reason, refresh } => {
-                batch.tell(now, self.leader.node_id, &outcome);
+                batch.tell(now, node_id, &outcome);
                 let record_errors = match outcome {
                     Outcome::Answered(Answer { record_errors, .. }) => record_errors,
                     _ => Vec::new(),
@@ -566,11 +588,7 @@ impl<T: Clone> PartitionQueue<T> {
                 }
                 Settled::Failed { refresh }
             }
-        };
-        if let Some(stamp) = stamp {
-            self.sequences.handle_recovery(judgement.recovery, stamp);
         }
-        settled
     }
 
     /// Whether nothing before this batch is unresolved on the broker's side.

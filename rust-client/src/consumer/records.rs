@@ -64,7 +64,7 @@ impl ConsumerRecords {
         self.chunks
             .iter()
             .filter(move |chunk| chunk.partition == *partition)
-            .flat_map(|chunk| chunk_records(chunk))
+            .flat_map(chunk_records)
     }
 
     /// The partitions that have records here, each once, in the order of appearance.

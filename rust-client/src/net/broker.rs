@@ -231,7 +231,7 @@ impl Broker {
         };
         let connection = Connection::start(stream, label, &options);
         let versions = negotiate(&connection, self.config.request_timeout).await;
-        connection.set_versions(versions.map_err(|error| explain_handshake(error))?);
+        connection.set_versions(versions.map_err(explain_handshake)?);
         Ok(connection)
     }
 

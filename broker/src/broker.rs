@@ -215,6 +215,11 @@ impl Broker {
         self.advertised.first().map(address).unwrap_or_default()
     }
 
+    /// What the parts of the broker share; `None` while it stops.
+    pub fn shared(&self) -> Option<&Arc<BrokerShared>> {
+        self.running.as_ref().map(|running| &running.shared)
+    }
+
     /// The cluster this broker belongs to.
     pub fn cluster_id(&self) -> &str {
         self.running.as_ref().map_or("", |running| &running.shared.cluster_id)

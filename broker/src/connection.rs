@@ -97,7 +97,7 @@ impl Connection {
             owed: VecDeque::new(),
             owed_bytes: 0,
             active_at: now,
-            alarm: Box::pin(sleep_until(now + REST_AFTER)),
+            alarm: Box::pin(sleep_until(now + limits.max_idle.unwrap_or(REST_AFTER).min(REST_AFTER))),
         }
     }
 

@@ -415,26 +415,24 @@ async fn trap_8_offsets_are_listed_by_time() {
 }
 
 #[tokio::test]
-async fn trap_8_a_record_without_key_is_invalid_in_a_compacted_topic_and_is_named() {
+async fn records_that_are_to_blame_are_listed() {
     let (_cluster, mut client) = broker().await;
-    create_topic(&mut client, "t", 1, &[("cleanup.policy", "compact")]).await;
-    let mut builder = ottla_protocol::records::RecordBatchBuilder::new(Vec::new());
-    builder.append(1, Some(b"k"), Some(b"v"), &[]).unwrap();
-    builder.append(1, None, Some(b"v"), &[]).unwrap();
-    let sealed = builder.seal(Compression::None, None).unwrap();
-    let request = produce_request("t", Uuid::ZERO, 0, -1, sealed.to_vec().into());
-    let answer = client.call(9, &request).await;
-    let response = answer.decode();
-    let part = &response.responses[0].partition_responses[0];
-    assert_eq!(ErrorCode::from_code(part.error_code), Some(ErrorCode::InvalidRecord));
-    assert_eq!(
-        part.record_errors
-            .iter()
-            .map(|error| error.batch_index)
-            .collect::<Vec<_>>(),
-        [1]
-    );
-    assert!(part.error_message.is_some());
+    create_topic(&mut client, "t", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+    let request = produce_request("t", Uuid::ZERO, 0, -1, batch_at(7, &[b"a", b"b"]).to_vec().into());
+    for (version, blamed) in [(7, &[][..]), (8, &[0, 1]), (9, &[0, 1])] {
+        let answer = client.call(version, &request).await;
+        let response = answer.decode();
+        let part = &response.responses[0].partition_responses[0];
+        assert_eq!(ErrorCode::from_code(part.error_code), Some(ErrorCode::InvalidTimestamp));
+        assert_eq!(
+            part.record_errors
+                .iter()
+                .map(|error| error.batch_index)
+                .collect::<Vec<_>>(),
+            blamed
+        );
+        assert_eq!(part.error_message.is_some(), version >= 8);
+    }
 }
 
 #[tokio::test]

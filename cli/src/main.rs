@@ -1,2 +1,117 @@
-//! The `ottla` command.
-fn main() {}
+//! The `ottla` command: a broker, topics, the console producer and consumer, load, and a demonstration.
+//!
+//! In: Kafka's own option names. Out: what was asked for on standard output, everything else on standard error, and an
+//! exit code that a script can trust: 0 all done, 1 something was not done (the text says what), 2 the command line is wrong.
+//! It uses nothing but the public interfaces of the client and the broker.
+
+mod broker;
+mod connection;
+mod consume;
+mod demo;
+mod lines;
+mod output;
+mod perf;
+mod produce;
+mod summary;
+mod topics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a subcommand ends with: nothing, or the text for the person at the terminal.
+pub type Outcome = Result<(), Failure>;
+
+/// Why a subcommand did not do all that it was asked to.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            // Errors often carry their cause in their own text; saying it twice helps nobody.
+            if !text.contains(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        Failure(text)
+    }
+}
+
+impl Failure {
+    /// A failure with this text.
+    pub fn new(text: impl Into<String>) -> Failure {
+        Failure(text.into())
+    }
+}
+
+/// Brokers, topics, records: Ottla's command.
+#[derive(Parser)]
+#[command(name = "ottla", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a broker.
+    Broker(broker::BrokerArguments),
+    /// Create, list, describe, alter or delete topics.
+    Topics(topics::TopicsArguments),
+    /// Write lines of standard input or of a file to a topic.
+    Produce(produce::ProduceArguments),
+    /// Print the records of a topic.
+    Consume(consume::ConsumeArguments),
+    /// Measure producing or consuming.
+    Perf(perf::PerfArguments),
+    /// Show the whole way of real GPS tracks through a broker of its own.
+    Demo(demo::DemoArguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ottla: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Broker(arguments) => broker::run(arguments).await,
+            Command::Topics(arguments) => topics::run(arguments).await,
+            Command::Produce(arguments) => produce::run(arguments).await,
+            Command::Consume(arguments) => consume::run(arguments).await,
+            Command::Perf(arguments) => perf::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+        }
+    });
+    // A reader thread may still sit in a blocking read of the terminal; waiting for it would hang the command.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(text)) => {
+            eprintln!("ottla: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what, by default warnings and, of the broker, its milestones.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,ottla_broker=info"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
+}

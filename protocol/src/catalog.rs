@@ -90,9 +90,9 @@ pub(crate) use entry;
 
 /// Reads a message that must fill `bytes`.
 pub(crate) fn read<'a, M: crate::Message<'a>>(bytes: &'a [u8], version: i16) -> Result<M, DecodeError> {
-    use crate::wire::AtField;
+    use crate::wire::{AtField, Place};
     let mut reader = crate::Reader::new(bytes);
     let message = M::decode(&mut reader, version)?;
-    reader.finish().at(M::NAME, "end")?;
+    reader.finish().at(Place::new(M::NAME, ""), "end")?;
     Ok(message)
 }

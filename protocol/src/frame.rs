@@ -5,11 +5,13 @@
 //! place where the body starts. Does not decode bodies and does not know sockets.
 
 use crate::messages::{RequestHeader as WireRequestHeader, ResponseHeader as WireResponseHeader};
-use crate::wire::{AtField, DecodeError, EncodeError, Pieces, Reader, Refusal, WireError, Writer};
+use crate::wire::{AtField, DecodeError, EncodeError, Pieces, Place, Reader, Refusal, WireError, Writer};
 use crate::{ApiKey, Message, Request};
 
 /// Bytes of the length before a frame.
 pub const LENGTH_PREFIX_BYTES: usize = 4;
+
+const HEADER: Place = Place::new(WireRequestHeader::NAME, "");
 
 /// What stands before the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,8 @@ fn finish(mut w: Writer) -> Result<Pieces, EncodeError> {
     match i32::try_from(length) {
         Ok(length) => w.patch_i32(0, length),
         Err(_) => {
-            w.refuse(Refusal::TooLong { length }).at("Frame", "length");
+            w.refuse(Refusal::TooLong { length })
+                .at(Place::new("Frame", ""), "length");
         }
     }
     w.into_pieces()
@@ -86,8 +89,8 @@ fn finish(mut w: Writer) -> Result<Pieces, EncodeError> {
 /// When the frame ends inside the header, or the header is malformed.
 pub fn decode_request_header(frame: &[u8]) -> Result<(RequestHeader<'_>, usize), DecodeError> {
     let mut peek = Reader::new(frame);
-    let api_key = peek.i16().at(WireRequestHeader::NAME, "request_api_key")?;
-    let api_version = peek.i16().at(WireRequestHeader::NAME, "request_api_version")?;
+    let api_key = peek.i16().at(HEADER, "request_api_key")?;
+    let api_version = peek.i16().at(HEADER, "request_api_version")?;
     let header_version = match ApiKey::from_code(api_key) {
         Some(key) if key.has_version(api_version) => key.request_header_version(api_version),
         _ => 1,
@@ -124,7 +127,7 @@ pub fn decode_body<'a, M: Message<'a>>(frame: &'a [u8], offset: usize, version: 
             needed: offset,
             left: frame.len(),
         })
-        .at(M::NAME, "start");
+        .at(Place::new(M::NAME, ""), "start");
     };
     crate::catalog::read(body, version)
 }

@@ -1,7 +1,7 @@
 //! What all messages have in common.
 
 use crate::ApiKey;
-use crate::wire::{AtField, DecodeError, Reader, WireError, Writer};
+use crate::wire::{AtField, DecodeError, Place, Reader, WireError, Writer};
 
 /// A message of the protocol, or a stored record, in every version that Kafka still knows.
 ///
@@ -34,7 +34,7 @@ pub trait Message<'a>: Sized {
     fn check_version(version: i16) -> Result<(), DecodeError> {
         let (min, max) = (Self::MIN_VERSION, Self::LAST_VERSION);
         if version < min || version > max {
-            return Err(WireError::UnsupportedVersion { version, min, max }).at(Self::NAME, "version");
+            return Err(WireError::UnsupportedVersion { version, min, max }).at(Place::new(Self::NAME, ""), "version");
         }
         Ok(())
     }

@@ -6,6 +6,8 @@
 //!
 //! Every length and count is compared with the bytes that are left before anything is allocated for it.
 
+use std::fmt;
+
 mod reader;
 mod records_field;
 mod uuid;
@@ -81,6 +83,36 @@ pub enum WireError {
     },
 }
 
+/// A struct inside a message, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The message's name in the schemas.
+    pub message: &'static str,
+    /// The way from the message to the struct, such as `topics.partitions.`; empty for the message itself.
+    pub path: &'static str,
+}
+
+impl Place {
+    /// A place; `path` is empty or ends in a dot.
+    #[must_use]
+    pub const fn new(message: &'static str, path: &'static str) -> Self {
+        Place { message, path }
+    }
+
+    /// The place of an error that has no name yet, because what found it knows no names.
+    const UNKNOWN: Place = Place::new("", "");
+
+    fn is_unknown(&self) -> bool {
+        self.message.is_empty()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.message, self.path)
+    }
+}
+
 /// A message that could not be read: where and why.
 ///
 /// ```
@@ -91,11 +123,11 @@ pub enum WireError {
 /// assert_eq!(error.to_string(), "MetadataRequest.topics: count 2147483647 needs more than the 3 bytes left");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{message}.{field}: {error}")]
+#[error("{place}{field}: {error}")]
 pub struct DecodeError {
-    /// The message's name in the schemas; empty while the reader itself, which knows no names, passes it on.
-    pub message: &'static str,
-    /// The path of the field inside the message, such as `topics.partitions.error_code`.
+    /// The struct; without a name as long as only the reader, which knows no names, has passed the error on.
+    pub place: Place,
+    /// The field of the struct.
     pub field: &'static str,
     /// What is wrong with it.
     pub error: WireError,
@@ -104,7 +136,7 @@ pub struct DecodeError {
 impl From<WireError> for DecodeError {
     fn from(error: WireError) -> Self {
         DecodeError {
-            message: "",
+            place: Place::UNKNOWN,
             field: "",
             error,
         }
@@ -153,11 +185,11 @@ pub enum Refusal {
 
 /// A message that could not be written: where and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{message}.{field}: {refusal}")]
+#[error("{place}{field}: {refusal}")]
 pub struct EncodeError {
-    /// The message's name in the schemas; empty when the writer was used without a message.
-    pub message: &'static str,
-    /// The path of the field inside the message.
+    /// The struct; without a name when the writer was used without a message.
+    pub place: Place,
+    /// The field of the struct.
     pub field: &'static str,
     /// What is wrong with its value.
     pub refusal: Refusal,

@@ -97,7 +97,7 @@ fn bombs(info: &MessageInfo, message: &Message, version: i16, bytes: &[u8], coun
             let RecodeError::Decode(error) = error else {
                 panic!("{error}")
             };
-            assert_eq!(error.message, message.name, "{error}");
+            assert_eq!(error.place.message, message.name, "{error}");
             assert!(!error.field.is_empty(), "{error}");
         }
     }

@@ -24,7 +24,7 @@ pub fn file(message: &Message, release: &Release) -> Result<String, GenerateErro
     }
     let mut out = format!("//! `{}`: {}.\n", message.name, layout::versions_doc(message));
     out.push_str(&generated_note(&release.version));
-    let names = ["NullableField", "Reader", "Records", "Uuid", "Writer"];
+    let names = ["NullableField", "Place", "Reader", "Records", "Uuid", "Writer"];
     let mut wire: Vec<&str> = names
         .into_iter()
         .filter(|name| mentions(&body, name) || body.contains(trigger(name)))
@@ -49,14 +49,6 @@ fn mentions(code: &str, name: &str) -> bool {
         let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
         !part_of_word(before) && !matches!(before, '.' | '`' | '"') && !part_of_word(after)
     })
-}
-
-/// The variable that holds a field while it is decoded; fields must not hide the decoder's own names.
-fn local_name(field: &Field) -> String {
-    match field.rust.as_str() {
-        name @ ("version" | "flexible" | "r" | "tag") => format!("{name}_field"),
-        name => name.to_owned(),
-    }
 }
 
 /// What makes the import of a trait necessary.
@@ -112,35 +104,42 @@ fn default_impl(out: &mut String, message: &Message, of: &Struct) {
 }
 
 /// Opens the block that the codec of a struct stands in: the trait's for a message, an inherent one for a part of it.
-fn impl_head(out: &mut String, message: &Message, of: &Struct, lifetime: &str) {
-    if of.name == message.name {
-        let name = &message.name;
-        let _ = writeln!(out, "impl<'a> Message<'a> for {name}{lifetime} {{");
-        let _ = writeln!(out, "const NAME: &'static str = {name:?};");
-        let _ = writeln!(out, "const MIN_VERSION: i16 = {};", message.valid.first);
-        let _ = writeln!(out, "const MAX_VERSION: i16 = {};", message.last_stable());
-        if message.last_unstable {
-            let _ = writeln!(out, "const LAST_VERSION: i16 = {};", message.valid.last);
-        }
-    } else {
+/// Constants come first.
+fn impl_head(out: &mut String, message: &Message, of: &Struct, uses_place: bool) {
+    let top = of.name == message.name;
+    let lifetime = layout::lifetime(message, of);
+    let elided = if lifetime.is_empty() { "" } else { "<'_>" };
+    let place = format!("const AT: Place = Place::new({:?}, {:?});\n\n", message.name, of.path);
+    if !top {
         let head = if lifetime.is_empty() { "impl" } else { "impl<'a>" };
         let _ = writeln!(out, "{head} {}{lifetime} {{", of.name);
+        out.push_str(if uses_place { &place } else { "" });
+        return;
     }
+    let _ = writeln!(out, "impl {}{elided} {{", message.name);
+    if let (Kind::Metadata | Kind::CoordinatorKey | Kind::CoordinatorValue, Some(key)) = (message.kind, message.api_key)
+    {
+        let _ = writeln!(
+            out,
+            "/// The number of this type of record.\npub const API_KEY: i16 = {key};"
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{place}}}\n\nimpl<'a> Message<'a> for {}{lifetime} {{",
+        message.name
+    );
+    let _ = writeln!(out, "const NAME: &'static str = {:?};", message.name);
+    let _ = writeln!(out, "const MIN_VERSION: i16 = {};", message.valid.first);
+    let _ = writeln!(out, "const MAX_VERSION: i16 = {};", message.last_stable());
+    if message.last_unstable {
+        let _ = writeln!(out, "const LAST_VERSION: i16 = {};", message.valid.last);
+    }
+    out.push('\n');
 }
 
 fn codec(out: &mut String, message: &Message, of: &Struct) -> Result<(), String> {
     let top = of.name == message.name;
-    let lifetime = layout::lifetime(message, of);
-    if let (true, Kind::Metadata | Kind::CoordinatorKey | Kind::CoordinatorValue, Some(key)) =
-        (top, message.kind, message.api_key)
-    {
-        let elided = if lifetime.is_empty() { "" } else { "<'_>" };
-        let _ = writeln!(
-            out,
-            "impl {}{elided} {{\n/// The number of this type of record.\npub const API_KEY: i16 = {key};\n}}\n",
-            message.name
-        );
-    }
     let decode = decode_body(message, of)?;
     let encode = encode_body(message, of);
     let version = if mentions(&decode, "version") {
@@ -148,11 +147,17 @@ fn codec(out: &mut String, message: &Message, of: &Struct) -> Result<(), String>
     } else {
         "_version"
     };
-    let reader = match (top, lifetime) {
-        (true, _) | (false, "<'a>") => "Reader<'a>",
-        _ => "Reader<'_>",
+    let reader = if top || layout::borrows(message, of) {
+        "Reader<'a>"
+    } else {
+        "Reader<'_>"
     };
-    impl_head(out, message, of, lifetime);
+    impl_head(
+        out,
+        message,
+        of,
+        decode.contains("Self::AT") || encode.contains("Self::AT"),
+    );
     let (public, version) = if top { ("", "version") } else { ("pub(crate) ", version) };
     let reader_name = if decode.contains("r.") || decode.contains("(r,") || top {
         "r"
@@ -185,7 +190,7 @@ fn codec(out: &mut String, message: &Message, of: &Struct) -> Result<(), String>
     if top {
         let _ = writeln!(
             out,
-            "w.check_version(version, Self::MIN_VERSION, Self::LAST_VERSION).at(Self::NAME, \"version\");"
+            "w.check_version(version, Self::MIN_VERSION, Self::LAST_VERSION).at(Self::AT, \"version\");"
         );
     }
     out.push_str(&encode);
@@ -214,92 +219,78 @@ fn request_impl(out: &mut String, message: &Message, release: &Release) {
     );
 }
 
-/// `flexible` as Rust: a constant where it is one.
-fn flexible_of(message: &Message, of: &Struct) -> String {
-    message.flexible.condition(of.versions)
+/// How the code says whether a version of this struct is flexible: as a constant where it is one in all versions.
+fn flexible_word(message: &Message, of: &Struct) -> &'static str {
+    match message.flexible.condition(of.versions).as_str() {
+        "true" => "true",
+        "false" => "false",
+        _ => "flexible",
+    }
 }
 
-/// Declares `flexible` unless it is constant; the name to use in its place otherwise.
-fn flexible_name(body: &mut String, message: &Message, of: &Struct, used: bool) -> String {
-    match flexible_of(message, of).as_str() {
-        constant @ ("true" | "false") => constant.to_owned(),
-        condition => {
-            if used {
-                let _ = writeln!(body, "let flexible = {condition};");
-            }
-            "flexible".to_owned()
-        }
+/// The code with `flexible` declared before it, if it asks for it.
+fn with_flexible(message: &Message, of: &Struct, code: String) -> String {
+    if mentions(&code, "flexible") {
+        format!("let flexible = {};\n{code}", message.flexible.condition(of.versions))
+    } else {
+        code
+    }
+}
+
+/// The code, made to run in flexible versions only.
+fn only_flexible(flexible: &str, code: &str) -> String {
+    if flexible == "true" {
+        format!("{code}\n")
+    } else {
+        format!("if flexible {{ {code} }}\n")
     }
 }
 
 fn decode_body(message: &Message, of: &Struct) -> Result<String, String> {
-    let mut fields = String::new();
-    let flexible_condition = flexible_of(message, of);
-    let flexible = match flexible_condition.as_str() {
-        constant @ ("true" | "false") => constant,
-        _ => "flexible",
-    };
-    for field in of.fields.iter().filter(|field| field.tag.is_none()) {
-        let read = read_field(message, of, field, flexible)?;
-        let name = local_name(field);
-        match field.versions.condition(of.versions).as_str() {
-            "true" => writeln!(fields, "let {name} = {read}?;"),
-            condition => {
-                let default = layout::default_value(field).0;
-                writeln!(
-                    fields,
-                    "let {name} = if {condition} {{ {read}? }} else {{ {default} }};"
-                )
-            }
-        }
-        .map_err(|error| error.to_string())?;
+    let flexible = flexible_word(message, of);
+    if of.fields.is_empty() {
+        let tags = only_flexible(flexible, "r.skip_tags().at(Self::AT, \"tagged_fields\")?;");
+        return Ok(with_flexible(
+            message,
+            of,
+            if flexible == "false" { String::new() } else { tags } + "Ok(Self {})",
+        ));
     }
-    let tagged: Vec<_> = of.fields.iter().filter(|field| field.tag.is_some()).collect();
-    for field in &tagged {
-        let _ = writeln!(
-            fields,
-            "let mut {} = {};",
-            local_name(field),
-            layout::default_value(field).0
-        );
+    let mut code = "let mut this = Self::default();\n".to_owned();
+    for field in of.fields.iter().filter(|field| field.tag.is_none()) {
+        let read = format!("this.{} = {}?;", field.rust, read_field(message, field, flexible)?);
+        let _ = match field.versions.condition(of.versions).as_str() {
+            "true" => writeln!(code, "{read}"),
+            condition => writeln!(code, "if {condition} {{ {read} }}"),
+        };
     }
     if flexible != "false" {
-        let mut tags = if tagged.is_empty() {
-            "r.skip_tags()".to_owned()
-        } else {
-            let mut arms = String::new();
-            for field in &tagged {
-                let Some((tag, versions)) = field.tag else { continue };
-                let condition = versions.condition(message.flexible.and(of.versions));
-                let guard = if condition == "true" {
-                    String::new()
-                } else {
-                    format!(" if {condition}")
-                };
-                let read = read_field(message, of, field, flexible)?;
-                let _ = writeln!(arms, "{tag}{guard} => {} = {read}?,", local_name(field));
-            }
-            format!("r.tags(|tag, r| {{ match tag {{ {arms} _ => {{ r.take_rest(); }} }} Ok(()) }})")
-        };
-        let _ = write!(tags, ".at({:?}, \"{}tagged_fields\")?;", message.name, of.path);
-        let _ = if flexible == "true" {
-            writeln!(fields, "{tags}")
-        } else {
-            writeln!(fields, "if flexible {{ {tags} }}")
-        };
+        code.push_str(&only_flexible(flexible, &decode_tags(message, of, flexible)?));
     }
-    let inits = of.fields.iter().map(|field| match local_name(field) {
-        name if name == field.rust => name,
-        name => format!("{}: {name}", field.rust),
-    });
-    let _ = writeln!(fields, "Ok(Self {{ {} }})", inits.collect::<Vec<_>>().join(", "));
-    let mut body = String::new();
-    flexible_name(&mut body, message, of, fields.contains("flexible"));
-    body.push_str(&fields);
-    Ok(body)
+    code.push_str("Ok(this)\n");
+    Ok(with_flexible(message, of, code))
 }
 
-fn read_field(message: &Message, of: &Struct, field: &Field, flexible: &str) -> Result<String, String> {
+fn decode_tags(message: &Message, of: &Struct, flexible: &str) -> Result<String, String> {
+    let mut arms = String::new();
+    for field in &of.fields {
+        let Some((tag, versions)) = field.tag else { continue };
+        let guard = match versions.condition(message.flexible.and(of.versions)).as_str() {
+            "true" => String::new(),
+            condition => format!(" if {condition}"),
+        };
+        let read = read_field(message, field, flexible)?;
+        let _ = writeln!(arms, "{tag}{guard} => this.{} = {read}?,", field.rust);
+    }
+    let read = if arms.is_empty() {
+        "r.skip_tags()".to_owned()
+    } else {
+        format!("r.tags(|tag, r| {{ match tag {{ {arms} _ => {{ r.take_rest(); }} }} Ok(()) }})")
+    };
+    Ok(format!("{read}.at(Self::AT, \"tagged_fields\")?;"))
+}
+
+fn read_field(message: &Message, field: &Field, flexible: &str) -> Result<String, String> {
     let flexible = if field.follows_flexible { flexible } else { "false" };
     let nullable = !field.nullable.is_empty();
     let opt = if nullable { "opt_" } else { "" };
@@ -331,56 +322,30 @@ fn read_field(message: &Message, of: &Struct, field: &Field, flexible: &str) -> 
     if matches!(field.of, Type::Struct(_)) && !nullable {
         return Ok(value);
     }
-    Ok(format!(
-        "{value}{null_check}.at({:?}, \"{}{}\")",
-        message.name, of.path, field.rust
-    ))
+    Ok(format!("{value}{null_check}.at(Self::AT, {:?})", field.rust))
 }
 
 fn encode_body(message: &Message, of: &Struct) -> String {
-    let mut fields = String::new();
-    let flexible_condition = flexible_of(message, of);
-    let flexible = match flexible_condition.as_str() {
-        constant @ ("true" | "false") => constant,
-        _ => "flexible",
-    };
+    let flexible = flexible_word(message, of);
+    let mut code = String::new();
     for field in &of.fields {
-        let names = format!("{:?}, \"{}{}\"", message.name, of.path, field.rust);
-        let condition = field.versions.condition(of.versions);
-        let write = write_field(message, of, field, flexible);
-        let absent = || {
-            format!(
-                "w.absent(version, {}).at({names});",
-                layout::differs_from_default(field)
-            )
-        };
-        let _ = match (field.tag.is_some(), condition.as_str(), field.ignorable) {
-            (false, "true", _) => writeln!(fields, "{write}"),
-            (false, condition, true) => writeln!(fields, "if {condition} {{ {write} }}"),
-            (false, condition, false) => writeln!(fields, "if {condition} {{ {write} }} else {{ {} }}", absent()),
+        let present = field.versions.condition(of.versions);
+        let absent = field.versions.opposite_condition(of.versions);
+        let write = write_field(field, flexible);
+        let differs = layout::differs_from_default(field);
+        let refuse = format!("w.absent(version, {differs}).at(Self::AT, {:?});", field.rust);
+        let _ = match (field.tag.is_some(), present.as_str(), field.ignorable) {
             (true, "true", _) | (true, _, true) => Ok(()),
-            (true, _, false) => {
-                writeln!(
-                    fields,
-                    "if {} {{ {} }}",
-                    field.versions.opposite_condition(of.versions),
-                    absent()
-                )
-            }
+            (true, _, false) => writeln!(code, "if {absent} {{ {refuse} }}"),
+            (false, "true", _) => writeln!(code, "{write}"),
+            (false, present, true) => writeln!(code, "if {present} {{ {write} }}"),
+            (false, present, false) => writeln!(code, "if {present} {{ {write} }} else {{ {refuse} }}"),
         };
     }
     if flexible != "false" {
-        let tags = encode_tags(message, of, flexible);
-        let _ = if flexible == "true" {
-            writeln!(fields, "{tags}")
-        } else {
-            writeln!(fields, "if flexible {{ {tags} }}")
-        };
+        code.push_str(&only_flexible(flexible, &encode_tags(message, of, flexible)));
     }
-    let mut body = String::new();
-    flexible_name(&mut body, message, of, fields.contains("flexible"));
-    body.push_str(&fields);
-    body
+    with_flexible(message, of, code)
 }
 
 fn encode_tags(message: &Message, of: &Struct, flexible: &str) -> String {
@@ -399,19 +364,19 @@ fn encode_tags(message: &Message, of: &Struct, flexible: &str) -> String {
         } else {
             format!("{present} && {differs}")
         };
-        let write = write_field(message, of, field, flexible);
+        let write = write_field(field, flexible);
         let _ = writeln!(out, "if {condition} {{ tags.field(w, {tag}, |w| {{ {write} }}); }}");
     }
     out
 }
 
-fn write_field(message: &Message, of: &Struct, field: &Field, flexible: &str) -> String {
+fn write_field(field: &Field, flexible: &str) -> String {
     let flexible = if field.follows_flexible { flexible } else { "false" };
     let nullable = !field.nullable.is_empty();
     let opt = if nullable { "opt_" } else { "" };
     let tagged = if field.tag.is_some() { "tagged_" } else { "" };
     let value = format!("self.{}", field.rust);
-    let names = format!(".at({:?}, \"{}{}\");", message.name, of.path, field.rust);
+    let names = format!(".at(Self::AT, {:?});", field.rust);
     let mut out = String::new();
     let is_null = match &field.of {
         Type::Records => format!("{value}.is_null()"),

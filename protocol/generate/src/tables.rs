@@ -5,6 +5,9 @@ use crate::schema::{Kind, Message, snake_case};
 use crate::{Files, Release, layout};
 use std::fmt::Write;
 
+/// Decoders start from the defaults and fill in what the version has: shorter than naming each default twice.
+const ALLOW: &str = "#![allow(clippy::field_reassign_with_default)]\n\n";
+
 /// Adds them.
 pub fn add(release: &Release, files: &mut Files) {
     let note = generated_note(&release.version);
@@ -13,6 +16,7 @@ pub fn add(release: &Release, files: &mut Files) {
     let mut text =
         "//! Requests, responses, headers, and what consumers write for each other: one module each.\n".to_owned();
     text.push_str(&note);
+    text.push_str(ALLOW);
     text.push_str("mod api_key;\n");
     modules(&mut text, all("messages"));
     text.push_str(
@@ -26,6 +30,7 @@ pub fn add(release: &Release, files: &mut Files) {
         "//! What brokers store: records of the metadata log and of the coordinators' topics, and small files.\n"
             .to_owned();
     text.push_str(&note);
+    text.push_str(ALLOW);
     text.push_str("pub mod groups;\npub mod metadata;\npub mod transactions;\n");
     modules(&mut text, all("internal"));
     text.push_str("use crate::catalog::{MessageInfo, entry};\n");
@@ -166,7 +171,8 @@ impl Family<'_> {
         for (variant, message) in self.variants() {
             let _ = writeln!(
                 out,
-                "{name}::{variant}(record) => {},",
+                "{name}::{variant}({}) => {},",
+                if template.contains("record") { "record" } else { "_" },
                 template.replace("NAME", &message.name)
             );
         }
@@ -211,15 +217,15 @@ fn metadata_records(messages: &[&Message], note: &str) -> String {
     out.push_str(note);
     let _ = writeln!(out, "use super::{{{}}};", family.names());
     out.push_str(
-        "use crate::Message;\nuse crate::wire::{AtField, DecodeError, EncodeError, Reader, WireError, Writer};\n\n\
+        "use crate::Message;\nuse crate::wire::{AtField, DecodeError, EncodeError, Place, Reader, WireError, Writer};\n\n\
          /// The version of the frame: three unsigned varints (this version, type, version) and the record.\n\
-         pub const FRAME_VERSION: u32 = 1;\n\nconst NAME: &str = \"MetadataRecord\";\n\n",
+         pub const FRAME_VERSION: u32 = 1;\n\nconst AT: Place = Place::new(\"MetadataRecord\", \"\");\n\n",
     );
     family.define(&mut out, "MetadataRecord", "A record of the metadata log.");
     out.push_str("impl MetadataRecord<'_> {\n/// The number of the record's type.\n#[must_use]\npub fn api_key(&self) -> i16 {\nmatch self {\n");
-    family.arms(&mut out, "MetadataRecord", "{ let _ = record; NAME::API_KEY }");
+    family.arms(&mut out, "MetadataRecord", "NAME::API_KEY");
     out.push_str("}\n}\n\n/// The last stable version of the record's type.\n#[must_use]\npub fn max_version(&self) -> i16 {\nmatch self {\n");
-    family.arms(&mut out, "MetadataRecord", "{ let _ = record; NAME::MAX_VERSION }");
+    family.arms(&mut out, "MetadataRecord", "NAME::MAX_VERSION");
     out.push_str("}\n}\n}\n\n");
     out.push_str(
         "/// Writes a record in its frame, as the value of a record in a batch.\n///\n/// # Errors\n\
@@ -235,16 +241,16 @@ fn metadata_records(messages: &[&Message], note: &str) -> String {
          /// When the frame, the type or the version is unknown, or the record is malformed.\n\
          pub fn decode(bytes: &[u8]) -> Result<(MetadataRecord<'_>, i16), DecodeError> {\n\
          let mut reader = Reader::new(bytes);\n\
-         let frame = reader.unsigned_varint().at(NAME, \"frame_version\")?;\n\
-         if frame != FRAME_VERSION {\nreturn Err(WireError::UnknownType { kind: frame }).at(NAME, \"frame_version\");\n}\n\
-         let kind = reader.unsigned_varint().at(NAME, \"api_key\")?;\n\
-         let version = reader.unsigned_varint().at(NAME, \"version\")?;\n\
+         let frame = reader.unsigned_varint().at(AT, \"frame_version\")?;\n\
+         if frame != FRAME_VERSION {\nreturn Err(WireError::UnknownType { kind: frame }).at(AT, \"frame_version\");\n}\n\
+         let kind = reader.unsigned_varint().at(AT, \"api_key\")?;\n\
+         let version = reader.unsigned_varint().at(AT, \"version\")?;\n\
          let unknown = WireError::UnknownType { kind };\n\
-         let version = i16::try_from(version).map_err(|_| WireError::UnknownType { kind: version }).at(NAME, \"version\")?;\n\
-         let record = match i16::try_from(kind).map_err(|_| unknown).at(NAME, \"api_key\")? {\n",
+         let version = i16::try_from(version).map_err(|_| WireError::UnknownType { kind: version }).at(AT, \"version\")?;\n\
+         let record = match i16::try_from(kind).map_err(|_| unknown).at(AT, \"api_key\")? {\n",
     );
     family.decode_arms(&mut out, "MetadataRecord");
-    out.push_str("_ => return Err(unknown).at(NAME, \"api_key\"),\n};\nreader.finish().at(NAME, \"end\")?;\nOk((record, version))\n}\n\n");
+    out.push_str("_ => return Err(unknown).at(AT, \"api_key\"),\n};\nreader.finish().at(AT, \"end\")?;\nOk((record, version))\n}\n\n");
     family.conversions(&mut out, "MetadataRecord");
     out
 }
@@ -265,12 +271,13 @@ fn coordinator_records(topic: &str, keys: &[&Message], values: &[&Message], note
     );
     let _ = writeln!(out, "use super::{{{}, {}}};", keys.names(), values.names());
     out.push_str(
-        "use crate::Message;\nuse crate::wire::{AtField, DecodeError, EncodeError, Reader, WireError, Writer};\n\n",
+        "use crate::Message;\nuse crate::wire::{AtField, DecodeError, EncodeError, Place, Reader, WireError, Writer};\n\n\
+         const KEY: Place = Place::new(\"Key\", \"\");\nconst VALUE: Place = Place::new(\"Value\", \"\");\n\n",
     );
     keys.define(&mut out, "Key", &format!("A key in `{topic}`."));
     values.define(&mut out, "Value", &format!("A value in `{topic}`."));
     out.push_str("impl<'a> Key<'a> {\n/// The number of the key's type, which is also that of its value.\n#[must_use]\npub fn api_key(&self) -> i16 {\nmatch self {\n");
-    keys.arms(&mut out, "Key", "{ let _ = record; NAME::API_KEY }");
+    keys.arms(&mut out, "Key", "NAME::API_KEY");
     out.push_str(
         "}\n}\n\n/// Writes the key with its number.\n///\n/// # Errors\n/// When a string is too long.\n\
          pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {\nlet mut w = Writer::new();\nw.i16(self.api_key());\nmatch self {\n",
@@ -281,12 +288,12 @@ fn coordinator_records(topic: &str, keys: &[&Message], values: &[&Message], note
          /// When the number is unknown or the key malformed.\n\
          pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {\n\
          let mut reader = Reader::new(bytes);\nlet version = 0;\n\
-         let kind = reader.i16().at(\"Key\", \"type\")?;\nlet key = match kind {\n",
+         let kind = reader.i16().at(KEY, \"type\")?;\nlet key = match kind {\n",
     );
     keys.decode_arms(&mut out, "Key");
     out.push_str(
-        "_ => {\nlet kind = u32::from(kind.cast_unsigned());\nreturn Err(WireError::UnknownType { kind }).at(\"Key\", \"type\");\n}\n};\n\
-         reader.finish().at(\"Key\", \"end\")?;\nOk(key)\n}\n}\n\n\
+        "_ => {\nlet kind = u32::from(kind.cast_unsigned());\nreturn Err(WireError::UnknownType { kind }).at(KEY, \"type\");\n}\n};\n\
+         reader.finish().at(KEY, \"end\")?;\nOk(key)\n}\n}\n\n\
          impl<'a> Value<'a> {\n/// Writes the value with its version.\n///\n/// # Errors\n\
          /// When the version is unknown or cannot carry what the value says.\n\
          pub fn encode(&self, version: i16) -> Result<Vec<u8>, EncodeError> {\n\
@@ -297,13 +304,13 @@ fn coordinator_records(topic: &str, keys: &[&Message], values: &[&Message], note
         "}\nw.into_vec()\n}\n\n/// Reads the value that belongs to a key of type `api_key`, and its version.\n///\n/// # Errors\n\
          /// When the type or the version is unknown or the value malformed.\n\
          pub fn decode(api_key: i16, bytes: &'a [u8]) -> Result<(Self, i16), DecodeError> {\n\
-         let mut reader = Reader::new(bytes);\nlet version = reader.i16().at(\"Value\", \"version\")?;\n\
+         let mut reader = Reader::new(bytes);\nlet version = reader.i16().at(VALUE, \"version\")?;\n\
          let value = match api_key {\n",
     );
     values.decode_arms(&mut out, "Value");
     out.push_str(
-        "_ => {\nlet kind = u32::from(api_key.cast_unsigned());\nreturn Err(WireError::UnknownType { kind }).at(\"Value\", \"type\");\n}\n};\n\
-         reader.finish().at(\"Value\", \"end\")?;\nOk((value, version))\n}\n}\n\n",
+        "_ => {\nlet kind = u32::from(api_key.cast_unsigned());\nreturn Err(WireError::UnknownType { kind }).at(VALUE, \"type\");\n}\n};\n\
+         reader.finish().at(VALUE, \"end\")?;\nOk((value, version))\n}\n}\n\n",
     );
     keys.conversions(&mut out, "Key");
     values.conversions(&mut out, "Value");

@@ -23,7 +23,10 @@ use super::{
     StreamsGroupTopologyValue,
 };
 use crate::Message;
-use crate::wire::{AtField, DecodeError, EncodeError, Reader, WireError, Writer};
+use crate::wire::{AtField, DecodeError, EncodeError, Place, Reader, WireError, Writer};
+
+const KEY: Place = Place::new("Key", "");
+const VALUE: Place = Place::new("Value", "");
 
 /// A key in `__consumer_offsets`.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,94 +91,28 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn api_key(&self) -> i16 {
         match self {
-            Key::ConsumerGroupCurrentMemberAssignment(record) => {
-                let _ = record;
-                ConsumerGroupCurrentMemberAssignmentKey::API_KEY
-            }
-            Key::ConsumerGroupMemberMetadata(record) => {
-                let _ = record;
-                ConsumerGroupMemberMetadataKey::API_KEY
-            }
-            Key::ConsumerGroupMetadata(record) => {
-                let _ = record;
-                ConsumerGroupMetadataKey::API_KEY
-            }
-            Key::ConsumerGroupPartitionMetadata(record) => {
-                let _ = record;
-                ConsumerGroupPartitionMetadataKey::API_KEY
-            }
-            Key::ConsumerGroupRegularExpression(record) => {
-                let _ = record;
-                ConsumerGroupRegularExpressionKey::API_KEY
-            }
-            Key::ConsumerGroupTargetAssignmentMember(record) => {
-                let _ = record;
-                ConsumerGroupTargetAssignmentMemberKey::API_KEY
-            }
-            Key::ConsumerGroupTargetAssignmentMetadata(record) => {
-                let _ = record;
-                ConsumerGroupTargetAssignmentMetadataKey::API_KEY
-            }
-            Key::GroupMetadata(record) => {
-                let _ = record;
-                GroupMetadataKey::API_KEY
-            }
-            Key::LegacyOffsetCommit(record) => {
-                let _ = record;
-                LegacyOffsetCommitKey::API_KEY
-            }
-            Key::OffsetCommit(record) => {
-                let _ = record;
-                OffsetCommitKey::API_KEY
-            }
-            Key::ShareGroupCurrentMemberAssignment(record) => {
-                let _ = record;
-                ShareGroupCurrentMemberAssignmentKey::API_KEY
-            }
-            Key::ShareGroupMemberMetadata(record) => {
-                let _ = record;
-                ShareGroupMemberMetadataKey::API_KEY
-            }
-            Key::ShareGroupMetadata(record) => {
-                let _ = record;
-                ShareGroupMetadataKey::API_KEY
-            }
-            Key::ShareGroupStatePartitionMetadata(record) => {
-                let _ = record;
-                ShareGroupStatePartitionMetadataKey::API_KEY
-            }
-            Key::ShareGroupTargetAssignmentMember(record) => {
-                let _ = record;
-                ShareGroupTargetAssignmentMemberKey::API_KEY
-            }
-            Key::ShareGroupTargetAssignmentMetadata(record) => {
-                let _ = record;
-                ShareGroupTargetAssignmentMetadataKey::API_KEY
-            }
-            Key::StreamsGroupCurrentMemberAssignment(record) => {
-                let _ = record;
-                StreamsGroupCurrentMemberAssignmentKey::API_KEY
-            }
-            Key::StreamsGroupMemberMetadata(record) => {
-                let _ = record;
-                StreamsGroupMemberMetadataKey::API_KEY
-            }
-            Key::StreamsGroupMetadata(record) => {
-                let _ = record;
-                StreamsGroupMetadataKey::API_KEY
-            }
-            Key::StreamsGroupTargetAssignmentMember(record) => {
-                let _ = record;
-                StreamsGroupTargetAssignmentMemberKey::API_KEY
-            }
-            Key::StreamsGroupTargetAssignmentMetadata(record) => {
-                let _ = record;
-                StreamsGroupTargetAssignmentMetadataKey::API_KEY
-            }
-            Key::StreamsGroupTopology(record) => {
-                let _ = record;
-                StreamsGroupTopologyKey::API_KEY
-            }
+            Key::ConsumerGroupCurrentMemberAssignment(_) => ConsumerGroupCurrentMemberAssignmentKey::API_KEY,
+            Key::ConsumerGroupMemberMetadata(_) => ConsumerGroupMemberMetadataKey::API_KEY,
+            Key::ConsumerGroupMetadata(_) => ConsumerGroupMetadataKey::API_KEY,
+            Key::ConsumerGroupPartitionMetadata(_) => ConsumerGroupPartitionMetadataKey::API_KEY,
+            Key::ConsumerGroupRegularExpression(_) => ConsumerGroupRegularExpressionKey::API_KEY,
+            Key::ConsumerGroupTargetAssignmentMember(_) => ConsumerGroupTargetAssignmentMemberKey::API_KEY,
+            Key::ConsumerGroupTargetAssignmentMetadata(_) => ConsumerGroupTargetAssignmentMetadataKey::API_KEY,
+            Key::GroupMetadata(_) => GroupMetadataKey::API_KEY,
+            Key::LegacyOffsetCommit(_) => LegacyOffsetCommitKey::API_KEY,
+            Key::OffsetCommit(_) => OffsetCommitKey::API_KEY,
+            Key::ShareGroupCurrentMemberAssignment(_) => ShareGroupCurrentMemberAssignmentKey::API_KEY,
+            Key::ShareGroupMemberMetadata(_) => ShareGroupMemberMetadataKey::API_KEY,
+            Key::ShareGroupMetadata(_) => ShareGroupMetadataKey::API_KEY,
+            Key::ShareGroupStatePartitionMetadata(_) => ShareGroupStatePartitionMetadataKey::API_KEY,
+            Key::ShareGroupTargetAssignmentMember(_) => ShareGroupTargetAssignmentMemberKey::API_KEY,
+            Key::ShareGroupTargetAssignmentMetadata(_) => ShareGroupTargetAssignmentMetadataKey::API_KEY,
+            Key::StreamsGroupCurrentMemberAssignment(_) => StreamsGroupCurrentMemberAssignmentKey::API_KEY,
+            Key::StreamsGroupMemberMetadata(_) => StreamsGroupMemberMetadataKey::API_KEY,
+            Key::StreamsGroupMetadata(_) => StreamsGroupMetadataKey::API_KEY,
+            Key::StreamsGroupTargetAssignmentMember(_) => StreamsGroupTargetAssignmentMemberKey::API_KEY,
+            Key::StreamsGroupTargetAssignmentMetadata(_) => StreamsGroupTargetAssignmentMetadataKey::API_KEY,
+            Key::StreamsGroupTopology(_) => StreamsGroupTopologyKey::API_KEY,
         }
     }
 
@@ -220,7 +157,7 @@ impl<'a> Key<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = 0;
-        let kind = reader.i16().at("Key", "type")?;
+        let kind = reader.i16().at(KEY, "type")?;
         let key = match kind {
             ConsumerGroupCurrentMemberAssignmentKey::API_KEY => Key::ConsumerGroupCurrentMemberAssignment(
                 ConsumerGroupCurrentMemberAssignmentKey::decode(&mut reader, version)?,
@@ -286,10 +223,10 @@ impl<'a> Key<'a> {
             }
             _ => {
                 let kind = u32::from(kind.cast_unsigned());
-                return Err(WireError::UnknownType { kind }).at("Key", "type");
+                return Err(WireError::UnknownType { kind }).at(KEY, "type");
             }
         };
-        reader.finish().at("Key", "end")?;
+        reader.finish().at(KEY, "end")?;
         Ok(key)
     }
 }
@@ -335,7 +272,7 @@ impl<'a> Value<'a> {
     /// When the type or the version is unknown or the value malformed.
     pub fn decode(api_key: i16, bytes: &'a [u8]) -> Result<(Self, i16), DecodeError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.i16().at("Value", "version")?;
+        let version = reader.i16().at(VALUE, "version")?;
         let value = match api_key {
             ConsumerGroupCurrentMemberAssignmentValue::API_KEY => Value::ConsumerGroupCurrentMemberAssignment(
                 ConsumerGroupCurrentMemberAssignmentValue::decode(&mut reader, version)?,
@@ -401,10 +338,10 @@ impl<'a> Value<'a> {
             }
             _ => {
                 let kind = u32::from(api_key.cast_unsigned());
-                return Err(WireError::UnknownType { kind }).at("Value", "type");
+                return Err(WireError::UnknownType { kind }).at(VALUE, "type");
             }
         };
-        reader.finish().at("Value", "end")?;
+        reader.finish().at(VALUE, "end")?;
         Ok((value, version))
     }
 }

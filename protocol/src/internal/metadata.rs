@@ -11,12 +11,12 @@ use super::{
     UnregisterControllerRecord, UserScramCredentialRecord, ZkMigrationStateRecord,
 };
 use crate::Message;
-use crate::wire::{AtField, DecodeError, EncodeError, Reader, WireError, Writer};
+use crate::wire::{AtField, DecodeError, EncodeError, Place, Reader, WireError, Writer};
 
 /// The version of the frame: three unsigned varints (this version, type, version) and the record.
 pub const FRAME_VERSION: u32 = 1;
 
-const NAME: &str = "MetadataRecord";
+const AT: Place = Place::new("MetadataRecord", "");
 
 /// A record of the metadata log.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,114 +57,33 @@ impl MetadataRecord<'_> {
     #[must_use]
     pub fn api_key(&self) -> i16 {
         match self {
-            MetadataRecord::AbortTransaction(record) => {
-                let _ = record;
-                AbortTransactionRecord::API_KEY
-            }
-            MetadataRecord::AccessControlEntry(record) => {
-                let _ = record;
-                AccessControlEntryRecord::API_KEY
-            }
-            MetadataRecord::BeginTransaction(record) => {
-                let _ = record;
-                BeginTransactionRecord::API_KEY
-            }
-            MetadataRecord::BrokerRegistrationChange(record) => {
-                let _ = record;
-                BrokerRegistrationChangeRecord::API_KEY
-            }
-            MetadataRecord::ClearElr(record) => {
-                let _ = record;
-                ClearElrRecord::API_KEY
-            }
-            MetadataRecord::ClientQuota(record) => {
-                let _ = record;
-                ClientQuotaRecord::API_KEY
-            }
-            MetadataRecord::Config(record) => {
-                let _ = record;
-                ConfigRecord::API_KEY
-            }
-            MetadataRecord::DelegationToken(record) => {
-                let _ = record;
-                DelegationTokenRecord::API_KEY
-            }
-            MetadataRecord::EndTransaction(record) => {
-                let _ = record;
-                EndTransactionRecord::API_KEY
-            }
-            MetadataRecord::FeatureLevel(record) => {
-                let _ = record;
-                FeatureLevelRecord::API_KEY
-            }
-            MetadataRecord::FenceBroker(record) => {
-                let _ = record;
-                FenceBrokerRecord::API_KEY
-            }
-            MetadataRecord::NoOp(record) => {
-                let _ = record;
-                NoOpRecord::API_KEY
-            }
-            MetadataRecord::PartitionChange(record) => {
-                let _ = record;
-                PartitionChangeRecord::API_KEY
-            }
-            MetadataRecord::Partition(record) => {
-                let _ = record;
-                PartitionRecord::API_KEY
-            }
-            MetadataRecord::ProducerIds(record) => {
-                let _ = record;
-                ProducerIdsRecord::API_KEY
-            }
-            MetadataRecord::RegisterBroker(record) => {
-                let _ = record;
-                RegisterBrokerRecord::API_KEY
-            }
-            MetadataRecord::RegisterController(record) => {
-                let _ = record;
-                RegisterControllerRecord::API_KEY
-            }
-            MetadataRecord::RemoveAccessControlEntry(record) => {
-                let _ = record;
-                RemoveAccessControlEntryRecord::API_KEY
-            }
-            MetadataRecord::RemoveDelegationToken(record) => {
-                let _ = record;
-                RemoveDelegationTokenRecord::API_KEY
-            }
-            MetadataRecord::RemoveTopic(record) => {
-                let _ = record;
-                RemoveTopicRecord::API_KEY
-            }
-            MetadataRecord::RemoveUserScramCredential(record) => {
-                let _ = record;
-                RemoveUserScramCredentialRecord::API_KEY
-            }
-            MetadataRecord::Topic(record) => {
-                let _ = record;
-                TopicRecord::API_KEY
-            }
-            MetadataRecord::UnfenceBroker(record) => {
-                let _ = record;
-                UnfenceBrokerRecord::API_KEY
-            }
-            MetadataRecord::UnregisterBroker(record) => {
-                let _ = record;
-                UnregisterBrokerRecord::API_KEY
-            }
-            MetadataRecord::UnregisterController(record) => {
-                let _ = record;
-                UnregisterControllerRecord::API_KEY
-            }
-            MetadataRecord::UserScramCredential(record) => {
-                let _ = record;
-                UserScramCredentialRecord::API_KEY
-            }
-            MetadataRecord::ZkMigrationState(record) => {
-                let _ = record;
-                ZkMigrationStateRecord::API_KEY
-            }
+            MetadataRecord::AbortTransaction(_) => AbortTransactionRecord::API_KEY,
+            MetadataRecord::AccessControlEntry(_) => AccessControlEntryRecord::API_KEY,
+            MetadataRecord::BeginTransaction(_) => BeginTransactionRecord::API_KEY,
+            MetadataRecord::BrokerRegistrationChange(_) => BrokerRegistrationChangeRecord::API_KEY,
+            MetadataRecord::ClearElr(_) => ClearElrRecord::API_KEY,
+            MetadataRecord::ClientQuota(_) => ClientQuotaRecord::API_KEY,
+            MetadataRecord::Config(_) => ConfigRecord::API_KEY,
+            MetadataRecord::DelegationToken(_) => DelegationTokenRecord::API_KEY,
+            MetadataRecord::EndTransaction(_) => EndTransactionRecord::API_KEY,
+            MetadataRecord::FeatureLevel(_) => FeatureLevelRecord::API_KEY,
+            MetadataRecord::FenceBroker(_) => FenceBrokerRecord::API_KEY,
+            MetadataRecord::NoOp(_) => NoOpRecord::API_KEY,
+            MetadataRecord::PartitionChange(_) => PartitionChangeRecord::API_KEY,
+            MetadataRecord::Partition(_) => PartitionRecord::API_KEY,
+            MetadataRecord::ProducerIds(_) => ProducerIdsRecord::API_KEY,
+            MetadataRecord::RegisterBroker(_) => RegisterBrokerRecord::API_KEY,
+            MetadataRecord::RegisterController(_) => RegisterControllerRecord::API_KEY,
+            MetadataRecord::RemoveAccessControlEntry(_) => RemoveAccessControlEntryRecord::API_KEY,
+            MetadataRecord::RemoveDelegationToken(_) => RemoveDelegationTokenRecord::API_KEY,
+            MetadataRecord::RemoveTopic(_) => RemoveTopicRecord::API_KEY,
+            MetadataRecord::RemoveUserScramCredential(_) => RemoveUserScramCredentialRecord::API_KEY,
+            MetadataRecord::Topic(_) => TopicRecord::API_KEY,
+            MetadataRecord::UnfenceBroker(_) => UnfenceBrokerRecord::API_KEY,
+            MetadataRecord::UnregisterBroker(_) => UnregisterBrokerRecord::API_KEY,
+            MetadataRecord::UnregisterController(_) => UnregisterControllerRecord::API_KEY,
+            MetadataRecord::UserScramCredential(_) => UserScramCredentialRecord::API_KEY,
+            MetadataRecord::ZkMigrationState(_) => ZkMigrationStateRecord::API_KEY,
         }
     }
 
@@ -172,114 +91,33 @@ impl MetadataRecord<'_> {
     #[must_use]
     pub fn max_version(&self) -> i16 {
         match self {
-            MetadataRecord::AbortTransaction(record) => {
-                let _ = record;
-                AbortTransactionRecord::MAX_VERSION
-            }
-            MetadataRecord::AccessControlEntry(record) => {
-                let _ = record;
-                AccessControlEntryRecord::MAX_VERSION
-            }
-            MetadataRecord::BeginTransaction(record) => {
-                let _ = record;
-                BeginTransactionRecord::MAX_VERSION
-            }
-            MetadataRecord::BrokerRegistrationChange(record) => {
-                let _ = record;
-                BrokerRegistrationChangeRecord::MAX_VERSION
-            }
-            MetadataRecord::ClearElr(record) => {
-                let _ = record;
-                ClearElrRecord::MAX_VERSION
-            }
-            MetadataRecord::ClientQuota(record) => {
-                let _ = record;
-                ClientQuotaRecord::MAX_VERSION
-            }
-            MetadataRecord::Config(record) => {
-                let _ = record;
-                ConfigRecord::MAX_VERSION
-            }
-            MetadataRecord::DelegationToken(record) => {
-                let _ = record;
-                DelegationTokenRecord::MAX_VERSION
-            }
-            MetadataRecord::EndTransaction(record) => {
-                let _ = record;
-                EndTransactionRecord::MAX_VERSION
-            }
-            MetadataRecord::FeatureLevel(record) => {
-                let _ = record;
-                FeatureLevelRecord::MAX_VERSION
-            }
-            MetadataRecord::FenceBroker(record) => {
-                let _ = record;
-                FenceBrokerRecord::MAX_VERSION
-            }
-            MetadataRecord::NoOp(record) => {
-                let _ = record;
-                NoOpRecord::MAX_VERSION
-            }
-            MetadataRecord::PartitionChange(record) => {
-                let _ = record;
-                PartitionChangeRecord::MAX_VERSION
-            }
-            MetadataRecord::Partition(record) => {
-                let _ = record;
-                PartitionRecord::MAX_VERSION
-            }
-            MetadataRecord::ProducerIds(record) => {
-                let _ = record;
-                ProducerIdsRecord::MAX_VERSION
-            }
-            MetadataRecord::RegisterBroker(record) => {
-                let _ = record;
-                RegisterBrokerRecord::MAX_VERSION
-            }
-            MetadataRecord::RegisterController(record) => {
-                let _ = record;
-                RegisterControllerRecord::MAX_VERSION
-            }
-            MetadataRecord::RemoveAccessControlEntry(record) => {
-                let _ = record;
-                RemoveAccessControlEntryRecord::MAX_VERSION
-            }
-            MetadataRecord::RemoveDelegationToken(record) => {
-                let _ = record;
-                RemoveDelegationTokenRecord::MAX_VERSION
-            }
-            MetadataRecord::RemoveTopic(record) => {
-                let _ = record;
-                RemoveTopicRecord::MAX_VERSION
-            }
-            MetadataRecord::RemoveUserScramCredential(record) => {
-                let _ = record;
-                RemoveUserScramCredentialRecord::MAX_VERSION
-            }
-            MetadataRecord::Topic(record) => {
-                let _ = record;
-                TopicRecord::MAX_VERSION
-            }
-            MetadataRecord::UnfenceBroker(record) => {
-                let _ = record;
-                UnfenceBrokerRecord::MAX_VERSION
-            }
-            MetadataRecord::UnregisterBroker(record) => {
-                let _ = record;
-                UnregisterBrokerRecord::MAX_VERSION
-            }
-            MetadataRecord::UnregisterController(record) => {
-                let _ = record;
-                UnregisterControllerRecord::MAX_VERSION
-            }
-            MetadataRecord::UserScramCredential(record) => {
-                let _ = record;
-                UserScramCredentialRecord::MAX_VERSION
-            }
-            MetadataRecord::ZkMigrationState(record) => {
-                let _ = record;
-                ZkMigrationStateRecord::MAX_VERSION
-            }
+            MetadataRecord::AbortTransaction(_) => AbortTransactionRecord::MAX_VERSION,
+            MetadataRecord::AccessControlEntry(_) => AccessControlEntryRecord::MAX_VERSION,
+            MetadataRecord::BeginTransaction(_) => BeginTransactionRecord::MAX_VERSION,
+            MetadataRecord::BrokerRegistrationChange(_) => BrokerRegistrationChangeRecord::MAX_VERSION,
+            MetadataRecord::ClearElr(_) => ClearElrRecord::MAX_VERSION,
+            MetadataRecord::ClientQuota(_) => ClientQuotaRecord::MAX_VERSION,
+            MetadataRecord::Config(_) => ConfigRecord::MAX_VERSION,
+            MetadataRecord::DelegationToken(_) => DelegationTokenRecord::MAX_VERSION,
+            MetadataRecord::EndTransaction(_) => EndTransactionRecord::MAX_VERSION,
+            MetadataRecord::FeatureLevel(_) => FeatureLevelRecord::MAX_VERSION,
+            MetadataRecord::FenceBroker(_) => FenceBrokerRecord::MAX_VERSION,
+            MetadataRecord::NoOp(_) => NoOpRecord::MAX_VERSION,
+            MetadataRecord::PartitionChange(_) => PartitionChangeRecord::MAX_VERSION,
+            MetadataRecord::Partition(_) => PartitionRecord::MAX_VERSION,
+            MetadataRecord::ProducerIds(_) => ProducerIdsRecord::MAX_VERSION,
+            MetadataRecord::RegisterBroker(_) => RegisterBrokerRecord::MAX_VERSION,
+            MetadataRecord::RegisterController(_) => RegisterControllerRecord::MAX_VERSION,
+            MetadataRecord::RemoveAccessControlEntry(_) => RemoveAccessControlEntryRecord::MAX_VERSION,
+            MetadataRecord::RemoveDelegationToken(_) => RemoveDelegationTokenRecord::MAX_VERSION,
+            MetadataRecord::RemoveTopic(_) => RemoveTopicRecord::MAX_VERSION,
+            MetadataRecord::RemoveUserScramCredential(_) => RemoveUserScramCredentialRecord::MAX_VERSION,
+            MetadataRecord::Topic(_) => TopicRecord::MAX_VERSION,
+            MetadataRecord::UnfenceBroker(_) => UnfenceBrokerRecord::MAX_VERSION,
+            MetadataRecord::UnregisterBroker(_) => UnregisterBrokerRecord::MAX_VERSION,
+            MetadataRecord::UnregisterController(_) => UnregisterControllerRecord::MAX_VERSION,
+            MetadataRecord::UserScramCredential(_) => UserScramCredentialRecord::MAX_VERSION,
+            MetadataRecord::ZkMigrationState(_) => ZkMigrationStateRecord::MAX_VERSION,
         }
     }
 }
@@ -331,17 +169,17 @@ pub fn encode(record: &MetadataRecord<'_>, version: i16) -> Result<Vec<u8>, Enco
 /// When the frame, the type or the version is unknown, or the record is malformed.
 pub fn decode(bytes: &[u8]) -> Result<(MetadataRecord<'_>, i16), DecodeError> {
     let mut reader = Reader::new(bytes);
-    let frame = reader.unsigned_varint().at(NAME, "frame_version")?;
+    let frame = reader.unsigned_varint().at(AT, "frame_version")?;
     if frame != FRAME_VERSION {
-        return Err(WireError::UnknownType { kind: frame }).at(NAME, "frame_version");
+        return Err(WireError::UnknownType { kind: frame }).at(AT, "frame_version");
     }
-    let kind = reader.unsigned_varint().at(NAME, "api_key")?;
-    let version = reader.unsigned_varint().at(NAME, "version")?;
+    let kind = reader.unsigned_varint().at(AT, "api_key")?;
+    let version = reader.unsigned_varint().at(AT, "version")?;
     let unknown = WireError::UnknownType { kind };
     let version = i16::try_from(version)
         .map_err(|_| WireError::UnknownType { kind: version })
-        .at(NAME, "version")?;
-    let record = match i16::try_from(kind).map_err(|_| unknown).at(NAME, "api_key")? {
+        .at(AT, "version")?;
+    let record = match i16::try_from(kind).map_err(|_| unknown).at(AT, "api_key")? {
         AbortTransactionRecord::API_KEY => {
             MetadataRecord::AbortTransaction(AbortTransactionRecord::decode(&mut reader, version)?)
         }
@@ -403,9 +241,9 @@ pub fn decode(bytes: &[u8]) -> Result<(MetadataRecord<'_>, i16), DecodeError> {
         ZkMigrationStateRecord::API_KEY => {
             MetadataRecord::ZkMigrationState(ZkMigrationStateRecord::decode(&mut reader, version)?)
         }
-        _ => return Err(unknown).at(NAME, "api_key"),
+        _ => return Err(unknown).at(AT, "api_key"),
     };
-    reader.finish().at(NAME, "end")?;
+    reader.finish().at(AT, "end")?;
     Ok((record, version))
 }
 

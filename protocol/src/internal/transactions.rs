@@ -6,7 +6,10 @@
 
 use super::{TransactionLogKey, TransactionLogValue};
 use crate::Message;
-use crate::wire::{AtField, DecodeError, EncodeError, Reader, WireError, Writer};
+use crate::wire::{AtField, DecodeError, EncodeError, Place, Reader, WireError, Writer};
+
+const KEY: Place = Place::new("Key", "");
+const VALUE: Place = Place::new("Value", "");
 
 /// A key in `__transaction_state`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,10 +32,7 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn api_key(&self) -> i16 {
         match self {
-            Key::TransactionLog(record) => {
-                let _ = record;
-                TransactionLogKey::API_KEY
-            }
+            Key::TransactionLog(_) => TransactionLogKey::API_KEY,
         }
     }
 
@@ -56,15 +56,15 @@ impl<'a> Key<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = 0;
-        let kind = reader.i16().at("Key", "type")?;
+        let kind = reader.i16().at(KEY, "type")?;
         let key = match kind {
             TransactionLogKey::API_KEY => Key::TransactionLog(TransactionLogKey::decode(&mut reader, version)?),
             _ => {
                 let kind = u32::from(kind.cast_unsigned());
-                return Err(WireError::UnknownType { kind }).at("Key", "type");
+                return Err(WireError::UnknownType { kind }).at(KEY, "type");
             }
         };
-        reader.finish().at("Key", "end")?;
+        reader.finish().at(KEY, "end")?;
         Ok(key)
     }
 }
@@ -89,15 +89,15 @@ impl<'a> Value<'a> {
     /// When the type or the version is unknown or the value malformed.
     pub fn decode(api_key: i16, bytes: &'a [u8]) -> Result<(Self, i16), DecodeError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.i16().at("Value", "version")?;
+        let version = reader.i16().at(VALUE, "version")?;
         let value = match api_key {
             TransactionLogValue::API_KEY => Value::TransactionLog(TransactionLogValue::decode(&mut reader, version)?),
             _ => {
                 let kind = u32::from(api_key.cast_unsigned());
-                return Err(WireError::UnknownType { kind }).at("Value", "type");
+                return Err(WireError::UnknownType { kind }).at(VALUE, "type");
             }
         };
-        reader.finish().at("Value", "end")?;
+        reader.finish().at(VALUE, "end")?;
         Ok((value, version))
     }
 }

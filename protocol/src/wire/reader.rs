@@ -3,7 +3,7 @@
 //! Names of messages and fields are added by the caller with [`AtField::at`], after the fact, so that the way
 //! without errors pays nothing for them.
 
-use super::{DecodeError, MAX_STRING_BYTES, Records, Uuid, WireError};
+use super::{DecodeError, MAX_STRING_BYTES, Place, Records, Uuid, WireError};
 
 /// Reads values from borrowed bytes, front to back.
 #[derive(Debug, Clone)]
@@ -350,32 +350,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Names the message and the field of an error that has no name yet.
+/// Names the place and the field of an error that has no name yet.
 pub trait AtField<T> {
     /// Adds the names unless an inner field has added its own.
     ///
     /// # Errors
     /// The error itself, now with names.
-    fn at(self, message: &'static str, field: &'static str) -> Result<T, DecodeError>;
+    fn at(self, place: Place, field: &'static str) -> Result<T, DecodeError>;
 }
 
 impl<T> AtField<T> for Result<T, WireError> {
     #[inline]
-    fn at(self, message: &'static str, field: &'static str) -> Result<T, DecodeError> {
-        self.map_err(|error| DecodeError { message, field, error })
+    fn at(self, place: Place, field: &'static str) -> Result<T, DecodeError> {
+        self.map_err(|error| DecodeError { place, field, error })
     }
 }
 
 impl<T> AtField<T> for Result<T, DecodeError> {
     #[inline]
-    fn at(self, message: &'static str, field: &'static str) -> Result<T, DecodeError> {
-        self.map_err(|inner| match inner.message {
-            "" => DecodeError {
-                message,
+    fn at(self, place: Place, field: &'static str) -> Result<T, DecodeError> {
+        self.map_err(|inner| match inner.place.is_unknown() {
+            true => DecodeError {
+                place,
                 field,
                 error: inner.error,
             },
-            _ => inner,
+            false => inner,
         })
     }
 }

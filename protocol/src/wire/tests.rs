@@ -5,6 +5,8 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+const PLACE: Place = Place::new("M", "inner.");
+
 type Read<T> = fn(&mut Reader<'_>) -> Result<T, WireError>;
 
 /// Written bytes are read back, completely, and no shorter prefix of them is.
@@ -204,15 +206,15 @@ fn the_first_refusal_is_the_one_that_is_told() {
     let long = "x".repeat(MAX_STRING_BYTES + 1);
     let mut w = Writer::new();
     w.str(&long, true)
-        .at("M", "first")
+        .at(PLACE, "first")
         .not_null(3, true)
-        .at("M", "second")
+        .at(PLACE, "second")
         .i32(1);
     let error = w.into_vec().unwrap_err();
-    assert_eq!((error.message, error.field), ("M", "first"));
+    assert_eq!((error.place, error.field), (PLACE, "first"));
     assert_eq!(
         error.to_string(),
-        "M.first: is a string of 32768 bytes, more than the allowed 32767"
+        "M.inner.first: is a string of 32768 bytes, more than the allowed 32767"
     );
     assert_eq!(error.refusal, Refusal::StringTooLong { length: 32768 });
 }

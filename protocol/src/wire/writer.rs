@@ -3,7 +3,7 @@
 //! Writing never fails on the spot. The first refusal is kept and comes out at the end, so that encoders read like
 //! the layout that they write.
 
-use super::{EncodeError, MAX_STRING_BYTES, Pieces, Records, Refusal, Uuid};
+use super::{EncodeError, MAX_STRING_BYTES, Pieces, Place, Records, Refusal, Uuid};
 use bytes::Bytes;
 
 /// Shared records of at least this many bytes are spliced into the output; smaller ones are copied, because a piece
@@ -108,18 +108,18 @@ impl Writer {
     #[cold]
     pub fn refuse(&mut self, refusal: Refusal) -> &mut Self {
         self.error.get_or_insert(EncodeError {
-            message: "",
+            place: Place::UNKNOWN,
             field: "",
             refusal,
         });
         self
     }
 
-    /// Names the message and the field of a refusal that has no names yet.
+    /// Names the place and the field of a refusal that has no names yet.
     #[inline]
-    pub fn at(&mut self, message: &'static str, field: &'static str) -> &mut Self {
-        if let Some(error) = self.error.as_mut().filter(|error| error.message.is_empty()) {
-            error.message = message;
+    pub fn at(&mut self, place: Place, field: &'static str) -> &mut Self {
+        if let Some(error) = self.error.as_mut().filter(|error| error.place.is_unknown()) {
+            error.place = place;
             error.field = field;
         }
         self

@@ -14,6 +14,7 @@ use ottla_tests::history::{Told, judge};
 use ottla_tests::peer::Client;
 use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::librdkafka::Librdkafka;
+use ottla_tests::peer::ours::OurWriter;
 use ottla_tests::rng::Rng;
 
 const PARTITIONS: i32 = 3;
@@ -53,6 +54,26 @@ impl Writer for Librdkafka {
             failed: failed.iter().map(|value| number(value) as u64).collect(),
         }
     }
+}
+
+impl Writer for OurWriter {
+    fn begin(&mut self, bootstrap: &str) {
+        OurWriter::begin(self, bootstrap, TOPIC, PARTITIONS);
+    }
+
+    fn end(&mut self) -> Told {
+        OurWriter::end(self).unwrap()
+    }
+}
+
+#[test]
+fn ottla_loses_and_duplicates_nothing_when_ottla_is_killed() {
+    survive(Kind::Ottla, "kill-ottla", &mut OurWriter::new().unwrap(), kills());
+}
+
+#[test]
+fn ottla_loses_and_duplicates_nothing_when_apache_kafka_is_killed() {
+    survive(Kind::Apache, "kill-apache-ottla", &mut OurWriter::new().unwrap(), 2);
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl Delivery {
         &self.cell.partition
     }
 
+    /// Whether the result is known. Costs one atomic read.
+    pub fn is_complete(&self) -> bool {
+        self.cell.is_done(self.index)
+    }
+
     /// The result, if it is known already.
     pub fn try_result(&self) -> Option<Result<RecordMetadata>> {
         self.cell.is_done(self.index).then(|| self.result(&self.cell.lock()))

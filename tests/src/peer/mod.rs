@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`java`] | Kafka's console producer and consumer, `kafka-topics`, `DumpLogSegments`: the tools' own main classes |
 //! | [`librdkafka`] | librdkafka, by way of confluent-kafka |
+//! | [`ours`] | Ottla's client, and its broker inside this process |
 //! | [`broker_process`] | Apache Kafka 4.3.1 or `ottla broker` as a process, which can be killed and started again |
 //!
 //! Foreign peers are child processes that end when their standard input does, so nothing outlives a test.
@@ -12,6 +13,7 @@ pub mod broker_process;
 pub mod java;
 pub mod librdkafka;
 pub mod lines;
+pub mod ours;
 
 /// A header: a key and a value that may be null.
 pub type Header = (String, Option<Vec<u8>>);

@@ -1,0 +1,409 @@
+//! One table: producer x consumer x broker x codec. Keys, values, headers, timestamps and offsets arrive identical.
+//!
+//! Each (broker, codec, producer) writes one topic of two partitions; each consumer then reads both partitions, and all
+//! consumers must have seen the same. The codec is read off the batches on the broker's disk: a producer that quietly
+//! fell back to no compression fails.
+
+// A test may stop at what it did not expect.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
+use ottla_tests::peer::java::JavaTools;
+use ottla_tests::peer::librdkafka::Librdkafka;
+use ottla_tests::peer::ours::{OurBroker, OurClient};
+use ottla_tests::peer::{Client, Content, Incoming, Outgoing, Receipt};
+use ottla_tests::rng::Rng;
+
+const PARTITIONS: i32 = 2;
+
+/// `table!` makes one test of each combination: `apache::zstd::from_ottla::to_java`.
+macro_rules! table {
+    (brokers $brokers:tt codecs $codecs:tt producers $producers:tt consumers $consumers:tt) => {
+        table!(@brokers $brokers $codecs $producers $consumers);
+    };
+    (@brokers [$($broker:ident)*] $codecs:tt $producers:tt $consumers:tt) => {
+        $(mod $broker { table!(@codecs $broker $codecs $producers $consumers); })*
+    };
+    (@codecs $broker:ident [$($codec:ident)*] $producers:tt $consumers:tt) => {
+        $(mod $codec { table!(@producers $broker $codec $producers $consumers); })*
+    };
+    (@producers $broker:ident $codec:ident [$($producer:ident)*] $consumers:tt) => {
+        $(mod $producer { table!(@consumers $broker $codec $producer $consumers); })*
+    };
+    (@consumers $broker:ident $codec:ident $producer:ident [$($consumer:ident)*]) => {
+        $(
+            #[test]
+            fn $consumer() {
+                $crate::cell(stringify!($broker), stringify!($codec), stringify!($producer), stringify!($consumer));
+            }
+        )*
+    };
+}
+
+table! {
+    brokers   [ottla apache]
+    codecs    [none gzip snappy lz4 zstd]
+    producers [from_ottla from_java from_librdkafka]
+    consumers [to_ottla to_java to_librdkafka]
+}
+
+/// One combination.
+fn cell(broker: &'static str, codec: &'static str, producer: &'static str, consumer: &'static str) {
+    let written = written(broker, codec, producer);
+    let seen = read_all(consumer, broker, &written);
+    check_contents(&written, &seen);
+    check_receipts(&written, &seen);
+    // The first consumer to come sets what the others must see too, timestamps included.
+    let first = written.seen.get_or_init(|| seen.clone());
+    assert_eq!(&seen, first, "two consumers of {} saw different records", written.topic);
+}
+
+/// A topic that one producer wrote.
+struct Written {
+    topic: String,
+    records: Vec<Outgoing>,
+    receipts: Option<Vec<Receipt>>,
+    /// How many records each partition holds, from the broker's disk.
+    counts: Vec<usize>,
+    /// Milliseconds since the epoch when writing began and ended.
+    between: (i64, i64),
+    seen: OnceLock<Vec<Vec<Incoming>>>,
+}
+
+/// By (broker, codec, producer).
+type Topics = HashMap<(&'static str, &'static str, &'static str), Arc<OnceLock<Arc<Written>>>>;
+
+/// The topic of this combination, written when first asked for.
+fn written(broker: &'static str, codec: &'static str, producer: &'static str) -> Arc<Written> {
+    static TOPICS: LazyLock<Mutex<Topics>> = LazyLock::new(Mutex::default);
+    let cell = TOPICS
+        .lock()
+        .unwrap()
+        .entry((broker, codec, producer))
+        .or_default()
+        .clone();
+    cell.get_or_init(|| Arc::new(write(broker, codec, producer))).clone()
+}
+
+fn write(broker: &str, codec: &str, producer: &str) -> Written {
+    let topic = format!("{codec}-{producer}");
+    let bootstrap = bootstrap(broker);
+    LIBRDKAFKA.create_topic(&bootstrap, &topic, PARTITIONS).unwrap();
+    let records = records(producer);
+    let begin = now_ms();
+    let receipts = client(producer).produce(&bootstrap, &topic, codec, &records).unwrap();
+    let between = (begin, now_ms());
+    let batches: Vec<Vec<Batch>> = (0..PARTITIONS)
+        .map(|p| batches(&broker_data(broker), &topic, p))
+        .collect();
+    let codecs: Vec<&str> = batches.iter().flatten().map(|batch| batch.codec).collect();
+    assert!(
+        codecs.contains(&codec),
+        "{producer} was told {codec}, the log of {topic} on {broker} has {codecs:?}"
+    );
+    let counts = batches
+        .iter()
+        .map(|batches| batches.iter().map(|batch| batch.records).sum())
+        .collect();
+    Written {
+        topic,
+        records,
+        receipts,
+        counts,
+        between,
+        seen: OnceLock::new(),
+    }
+}
+
+fn read_all(consumer: &str, broker: &str, written: &Written) -> Vec<Vec<Incoming>> {
+    let bootstrap = bootstrap(broker);
+    let read = |(partition, count): (usize, &usize)| {
+        client(consumer)
+            .consume(&bootstrap, &written.topic, partition as i32, *count)
+            .unwrap()
+    };
+    written.counts.iter().enumerate().map(read).collect()
+}
+
+/// Every record arrived once, in send order within its partition, at consecutive offsets; equal keys met in one partition.
+fn check_contents(written: &Written, seen: &[Vec<Incoming>]) {
+    let index: HashMap<&Content, usize> = written
+        .records
+        .iter()
+        .enumerate()
+        .map(|(at, record)| (&record.content, at))
+        .collect();
+    assert_eq!(
+        index.len(),
+        written.records.len(),
+        "the records must differ, or mixing them up would not be noticed"
+    );
+    let mut arrived = vec![0; written.records.len()];
+    let mut homes = HashMap::new();
+    for (partition, records) in seen.iter().enumerate() {
+        let mut last = None;
+        for (at, record) in records.iter().enumerate() {
+            assert_eq!(record.offset, at as i64, "{}-{partition}", written.topic);
+            let Some(sent) = index.get(&record.content) else {
+                panic!(
+                    "{}-{partition}@{at} was never sent: {:?}",
+                    written.topic, record.content
+                );
+            };
+            assert!(last < Some(*sent), "{}-{partition}@{at} is out of order", written.topic);
+            last = Some(*sent);
+            arrived[*sent] += 1;
+            check_timestamp(written, *sent, record.timestamp);
+            if let Some(key) = &record.content.key {
+                assert_eq!(
+                    *homes.entry(key.clone()).or_insert(partition),
+                    partition,
+                    "one key in two partitions"
+                );
+                assert_eq!(
+                    java_partition(key),
+                    partition as i32,
+                    "key {key:?} is not where Java's partitioner puts it"
+                );
+            }
+        }
+    }
+    assert!(
+        arrived.iter().all(|times| *times == 1),
+        "{}: arrivals of each record: {arrived:?}",
+        written.topic
+    );
+}
+
+fn check_timestamp(written: &Written, sent: usize, timestamp: i64) {
+    match written.records[sent].timestamp {
+        Some(wanted) => assert_eq!(timestamp, wanted, "{}: timestamp of record {sent}", written.topic),
+        None => assert!(
+            written.between.0 <= timestamp && timestamp <= written.between.1,
+            "{}: record {sent} was written within {:?}, its timestamp is {timestamp}",
+            written.topic,
+            written.between
+        ),
+    }
+}
+
+/// What the producer was told is where the records are.
+fn check_receipts(written: &Written, seen: &[Vec<Incoming>]) {
+    for (sent, receipt) in written.receipts.iter().flatten().enumerate() {
+        let record = &seen[receipt.partition as usize][receipt.offset as usize];
+        assert_eq!(
+            record.content, written.records[sent].content,
+            "{}: receipt of record {sent}",
+            written.topic
+        );
+        if let Some(timestamp) = receipt.timestamp {
+            assert_eq!(
+                record.timestamp, timestamp,
+                "{}: timestamp in the receipt of record {sent}",
+                written.topic
+            );
+        }
+    }
+}
+
+/// The records of the table. The console producer reads text and has no way to set timestamps: it gets no binary ones.
+fn records(producer: &str) -> Vec<Outgoing> {
+    let mut contents = text_contents();
+    let console = producer == "from_java";
+    if !console {
+        contents.extend(binary_contents());
+    }
+    let base = now_ms() - 86_400_000;
+    let timestamp = |at: usize| match at % 4 {
+        _ if console => None,
+        0 => None,
+        // Neither ascending nor distinct.
+        1 => Some(base + 1_000 - at as i64),
+        2 => Some(base),
+        _ => Some(base + at as i64 * 60_000),
+    };
+    contents
+        .into_iter()
+        .enumerate()
+        .map(|(at, content)| Outgoing {
+            timestamp: timestamp(at),
+            content,
+        })
+        .collect()
+}
+
+fn content(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> Content {
+    Content {
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: headers
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map(<[u8]>::to_vec)))
+            .collect(),
+    }
+}
+
+fn text_contents() -> Vec<Content> {
+    let repeated = [
+        ("trace", Some(&b"1"[..])),
+        ("other", Some(b"2")),
+        ("trace", Some(b"3")),
+        ("trace", Some(b"1")),
+    ];
+    let mut contents = vec![
+        content(Some(b"key"), Some(b"value"), &[]),
+        content(None, Some(b"no key"), &[]),
+        content(Some(b"tombstone"), None, &[]),
+        content(None, None, &[]),
+        content(Some(b""), Some(b"empty key"), &[]),
+        content(Some(b"empty value"), Some(b""), &[]),
+        content(Some(b""), Some(b""), &[]),
+        content(None, Some(b""), &[]),
+        content(Some(b""), None, &[]),
+        content(Some(b"headers"), Some(b"in order, repeated"), &repeated),
+        content(
+            Some(b"headers"),
+            Some(b"the reverse"),
+            &repeated.iter().rev().copied().collect::<Vec<_>>(),
+        ),
+        content(
+            Some(b"headers"),
+            Some(b"null and empty"),
+            &[("null", None), ("empty", Some(b"")), ("null", None)],
+        ),
+        content(None, None, &[("only", Some(b"headers"))]),
+        content(
+            Some("ключ-\u{1F511}".as_bytes()),
+            Some("вода-\u{1F4A7}".as_bytes()),
+            &[("имя", Some("\u{1F30A}".as_bytes()))],
+        ),
+    ];
+    let long = "one hundred bytes that compress well. ".repeat(700);
+    contents.push(content(
+        Some(b"long"),
+        Some(long.as_bytes()),
+        &[("long", Some(&long.as_bytes()[..300]))],
+    ));
+    for at in 0..60 {
+        let (key, value) = (
+            format!("truck-{}", at % 7),
+            format!("{{\"point\": {at}, \"elevation\": {}}}", at * 31 % 100),
+        );
+        let key = (at % 3 != 0).then_some(key.as_bytes());
+        contents.push(content(
+            key,
+            Some(value.as_bytes()),
+            &[("point", Some(at.to_string().as_bytes()))],
+        ));
+    }
+    contents
+}
+
+fn binary_contents() -> Vec<Content> {
+    let mut rng = Rng::new(3);
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let mut contents = vec![
+        content(Some(&every_byte), Some(&every_byte), &[("bytes", Some(&every_byte))]),
+        content(Some(&[0]), Some(&[0, 0]), &[("", Some(b"an empty header key"))]),
+        content(Some(&[0xff; 127]), Some(&[0x80; 128]), &[]),
+    ];
+    for at in 0..20_usize {
+        let (key, value) = (rng.bytes(at + 1), rng.bytes(at * 97 + 1));
+        contents.push(content(Some(&key), Some(&value), &[("n", Some(&rng.bytes(at)))]));
+    }
+    contents
+}
+
+/// Java's default partitioner for records with a key: murmur2, sign bit cleared. Written out here so that the table does
+/// not judge our client by our client.
+fn java_partition(key: &[u8]) -> i32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut h = 0x9747_b28c_u32 ^ key.len() as u32;
+    let mut words = key.chunks_exact(4);
+    for word in &mut words {
+        let mut k = u32::from_le_bytes([word[0], word[1], word[2], word[3]]).wrapping_mul(M);
+        k ^= k >> 24;
+        h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let tail = words.remainder();
+    if !tail.is_empty() {
+        for (at, byte) in tail.iter().enumerate() {
+            h ^= u32::from(*byte) << (8 * at);
+        }
+        h = h.wrapping_mul(M);
+    }
+    h = (h ^ (h >> 13)).wrapping_mul(M);
+    h ^= h >> 15;
+    (h & 0x7fff_ffff) as i32 % PARTITIONS
+}
+
+/// A batch in a log segment, as far as this table wants to know it.
+struct Batch {
+    codec: &'static str,
+    records: usize,
+}
+
+fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(data.join(format!("{topic}-{partition}")))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort();
+    let mut batches = vec![];
+    for segment in segments {
+        let bytes = std::fs::read(segment).unwrap();
+        let mut rest = &bytes[..];
+        while rest.len() > 61 {
+            let number = |at: usize| u32::from_be_bytes(rest[at..at + 4].try_into().unwrap()) as usize;
+            let codec = ["none", "gzip", "snappy", "lz4", "zstd"][usize::from(rest[22] & 7)];
+            batches.push(Batch {
+                codec,
+                records: number(57),
+            });
+            rest = &rest[12 + number(8)..];
+        }
+    }
+    batches
+}
+
+static JAVA: LazyLock<JavaTools> = LazyLock::new(|| JavaTools::start().unwrap());
+static LIBRDKAFKA: LazyLock<Librdkafka> = LazyLock::new(|| Librdkafka::start().unwrap());
+static OTTLA: LazyLock<OurClient> = LazyLock::new(|| OurClient::start().unwrap());
+static APACHE_BROKER: LazyLock<BrokerProcess> = LazyLock::new(|| BrokerProcess::start(Kind::Apache, "", &[]).unwrap());
+static OUR_BROKER: LazyLock<OurBroker> = LazyLock::new(|| OurBroker::start("interop").unwrap());
+
+fn client(name: &str) -> &'static dyn Client {
+    match name.rsplit('_').next() {
+        Some("java") => &*JAVA,
+        Some("librdkafka") => &*LIBRDKAFKA,
+        _ => &*OTTLA,
+    }
+}
+
+fn bootstrap(broker: &str) -> String {
+    if broker == "apache" {
+        APACHE_BROKER.bootstrap()
+    } else {
+        OUR_BROKER.bootstrap()
+    }
+}
+
+fn broker_data(broker: &str) -> PathBuf {
+    if broker == "apache" {
+        APACHE_BROKER.data_dir()
+    } else {
+        OUR_BROKER.data_dir()
+    }
+}
+
+fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64
+}

@@ -28,7 +28,6 @@ use crate::record::{RecordMetadata, TopicPartition};
 ///
 /// Cancel-safe: it can be polled again, and cloned; every clone gives the same result.
 #[derive(Debug, Clone)]
-#[must_use = "a record may fail to be written; awaiting its delivery tells"]
 pub struct Delivery {
     cell: Arc<Cell>,
     index: u32,

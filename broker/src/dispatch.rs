@@ -138,3 +138,27 @@ async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body:
         _ => Reply::Close(CloseReason::NotServed { key, version: header.api_version }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_ordered_and_within_the_message_definitions() {
+        for pair in served_apis().windows(2) {
+            assert!(pair[0].key.code() < pair[1].key.code());
+        }
+        for api in served_apis() {
+            assert_eq!(api.min_version, api.key.min_version(), "{}", api.key.name());
+            assert_eq!(api.max_version, api.key.max_version(), "{}", api.key.name());
+            assert!(api.key.is_served_by_brokers());
+        }
+    }
+
+    #[test]
+    fn only_produce_announces_versions_that_it_refuses() {
+        let differs = |api: &&ServedApi| api.advertised_min_version != api.min_version;
+        let differing: Vec<_> = served_apis().iter().filter(differs).map(|api| api.key).collect();
+        assert_eq!(differing, [ApiKey::Produce]);
+    }
+}

@@ -52,7 +52,11 @@ impl<R: Request> Answer<R> {
 
 impl Client {
     pub async fn connect(cluster: &Cluster) -> Client {
-        let stream = TcpStream::connect(cluster.bootstrap_servers()).await.unwrap();
+        Client::connect_to(&cluster.bootstrap_servers()).await
+    }
+
+    pub async fn connect_to(addr: &str) -> Client {
+        let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, next_id: 0 }
     }

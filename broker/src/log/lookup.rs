@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_broker_state::leader_epochs::LeaderEpochs;
+use ottla_protocol::records::RecordBatch;
 
-use super::error::ReadError;
+use super::error::{ReadError, StorageError};
 use super::read::{Failure, SegmentReader, record_at_or_after, record_with_timestamp};
 use super::recovery::rebuild_indexes;
 use super::segment::{MaxTimestamp, SegmentView};
@@ -43,13 +44,21 @@ pub struct TimestampOffset {
     pub leader_epoch: i32,
 }
 
+/// Where a search begins in a segment.
+enum Begin {
+    /// There is no such segment.
+    Stop,
+    /// Not here.
+    Skip,
+    /// At the batch of this entry of the time index, or at the first one.
+    At(Option<MaxTimestamp>),
+}
+
 /// A view with what is needed to judge what it shows.
 struct Seen {
     view: SegmentView,
     epochs: Arc<LeaderEpochs>,
     generation: u64,
-    log_start_offset: i64,
-    log_end_offset: i64,
 }
 
 impl Log {
@@ -65,7 +74,6 @@ impl Log {
     /// has damaged the batch that holds `from`.
     pub fn read(&self, from: i64, max_bytes: usize, upper: i64, at_least_one: bool) -> Result<LogSlice, ReadError> {
         let mut position = from;
-        let mut last_failure = None;
         for _ in 0..ATTEMPTS {
             let mut inner = self.open_inner()?;
             let (log_start_offset, log_end_offset) = (inner.log_start_offset, inner.log_end_offset);
@@ -100,10 +108,10 @@ impl Log {
                     None => position = seen.view.end_offset,
                 },
                 Ok(_) => {}
-                Err(failure) => last_failure = Some(self.retry(failure, &seen)?),
+                Err(failure) => self.retry(failure, &seen)?,
             }
         }
-        Err(last_failure.unwrap_or_else(|| self.out_of_range(from)))
+        Err(self.overtaken(from))
     }
 
     /// Whether [`read`](Log::read) at `from` would be answered without the disk.
@@ -115,68 +123,72 @@ impl Log {
     /// The first record with a timestamp of at least `timestamp`, as ListOffsets answers it. May block on the disk.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>, ReadError> {
         let limit = self.config().decompressed_bytes_max();
-        self.search(
-            &mut |inner, number| {
-                let from = inner.log_start_offset;
-                let Some(segment) = inner.segments.get_mut(number) else {
-                    return Ok(None);
-                };
-                if segment.newest_ms(self.disk())? < timestamp {
-                    return Ok(Some(None));
-                }
-                let floor = segment.time_floor(self.disk(), timestamp)?;
-                Ok(Some(Some((floor, from))))
-            },
-            &|batch, from| record_at_or_after(batch, timestamp, from, limit),
-        )
+        let begin = |inner: &mut Inner, number: usize| {
+            self.check_indexes(inner, number)?;
+            let Some(segment) = inner.segments.get_mut(number) else {
+                return Ok(Begin::Stop);
+            };
+            if segment.newest_ms(self.disk())? < timestamp {
+                return Ok(Begin::Skip);
+            }
+            Ok(Begin::At(segment.time_floor(self.disk(), timestamp)?))
+        };
+        self.search(&begin, &|batch, from| record_at_or_after(batch, timestamp, from, limit))
     }
 
     /// The record with the largest timestamp, the earliest of several (KIP-734). May block on the disk.
     pub fn max_timestamp_offset(&self) -> Result<Option<TimestampOffset>, ReadError> {
         let limit = self.config().decompressed_bytes_max();
-        let mut largest: Option<(usize, MaxTimestamp)> = None;
-        {
-            let mut inner = self.open_inner()?;
-            for (number, segment) in inner.segments.iter_mut().enumerate() {
-                if let Some(max) = segment.max_timestamp(self.disk())?
-                    && largest.is_none_or(|(_, before)| max.timestamp > before.timestamp)
-                {
-                    largest = Some((number, max));
-                }
-            }
-        }
-        let Some((wanted, max)) = largest else { return Ok(None) };
-        self.search(
-            &mut |inner, number| match number.cmp(&wanted) {
-                std::cmp::Ordering::Less => Ok(Some(None)),
-                std::cmp::Ordering::Equal => Ok(Some(Some((Some(max), inner.log_start_offset)))),
-                std::cmp::Ordering::Greater => Ok(None),
-            },
-            &|batch, from| record_with_timestamp(batch, max.timestamp, from, limit),
-        )
+        let largest = self.data_dir.note(self.largest_timestamp())?;
+        let Some(max) = largest else { return Ok(None) };
+        let begin = |inner: &mut Inner, number: usize| {
+            let Some(segment) = inner.segments.get_mut(number) else {
+                return Ok(Begin::Stop);
+            };
+            let holds = segment.max_timestamp(self.disk())? == Some(max);
+            Ok(if holds { Begin::At(Some(max)) } else { Begin::Skip })
+        };
+        self.search(&begin, &|batch, from| {
+            record_with_timestamp(batch, max.timestamp, from, limit)
+        })
     }
 
-    /// Goes over the segments. `begin` says of each: none left, skip it, or where to begin and the least offset.
-    #[allow(clippy::type_complexity)]
+    fn largest_timestamp(&self) -> Result<Option<MaxTimestamp>, StorageError> {
+        let mut inner = self.open_inner()?;
+        let mut largest: Option<MaxTimestamp> = None;
+        for number in 0..inner.segments.len() {
+            self.check_indexes(&mut inner, number)?;
+            let Some(segment) = inner.segments.get_mut(number) else {
+                break;
+            };
+            let max = segment.max_timestamp(self.disk())?;
+            largest = match (largest, max) {
+                (Some(before), Some(max)) if max.timestamp <= before.timestamp => Some(before),
+                (before, max) => max.or(before),
+            };
+        }
+        Ok(largest)
+    }
+
+    /// Goes over the segments from the oldest on; `begin` says where to begin in each. `look` gets each batch and the
+    /// least offset that counts, until it answers with a timestamp and an offset.
     fn search(
         &self,
-        begin: &mut dyn FnMut(&mut Inner, usize) -> Result<Option<Option<(Option<MaxTimestamp>, i64)>>, ReadError>,
-        look: &dyn Fn(&ottla_protocol::records::RecordBatch<'_>, i64) -> Option<(i64, i64)>,
+        begin: &dyn Fn(&mut Inner, usize) -> Result<Begin, StorageError>,
+        look: &dyn Fn(&RecordBatch<'_>, i64) -> Option<(i64, i64)>,
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let (mut number, mut attempts) = (0, 0);
         loop {
             let mut inner = self.open_inner()?;
-            if number >= inner.segments.len() {
-                return Ok(None);
-            }
-            let (floor, from) = match begin(&mut inner, number)? {
-                None => return Ok(None),
-                Some(None) => {
+            let floor = match self.data_dir.note(begin(&mut inner, number))? {
+                Begin::Stop => return Ok(None),
+                Begin::Skip => {
                     number += 1;
                     continue;
                 }
-                Some(Some(start)) => start,
+                Begin::At(floor) => floor,
             };
+            let from = inner.log_start_offset;
             let base_offset = inner.segments.get(number).map_or(0, |segment| segment.base_offset());
             let start = floor
                 .map_or(base_offset, |floor| floor.offset)
@@ -207,22 +219,45 @@ impl Log {
                 Ok(None) => number += 1,
                 Ok(Some(Err(failure))) | Err(failure) => {
                     attempts += 1;
-                    let failure = self.retry(failure, &seen)?;
+                    self.retry(failure, &seen)?;
                     if attempts >= ATTEMPTS {
-                        return Err(failure);
+                        return Err(self.overtaken(start));
                     }
                 }
             }
         }
     }
 
-    fn out_of_range(&self, offset: i64) -> ReadError {
-        let inner = self.lock();
-        let (log_start_offset, log_end_offset) = (inner.log_start_offset, inner.log_end_offset);
-        ReadError::OffsetOutOfRange {
+    /// Makes sure that the indexes of a segment found at the start can be relied on, before they are used first.
+    pub(super) fn check_indexes(&self, inner: &mut Inner, number: usize) -> Result<(), StorageError> {
+        let Some(segment) = inner.segments.get_mut(number) else {
+            return Ok(());
+        };
+        let sound = segment.indexes_are_sound(self.disk())?;
+        if sound {
+            Ok(())
+        } else {
+            self.rebuild_indexes(inner, number)
+        }
+    }
+
+    fn rebuild_indexes(&self, inner: &mut Inner, number: usize) -> Result<(), StorageError> {
+        let next = inner.segments.get(number + 1).map(|next| next.base_offset());
+        let end_offset = next.unwrap_or(inner.log_end_offset);
+        let (config, epochs) = (inner.config.clone(), inner.epochs.clone());
+        match inner.segments.get_mut(number) {
+            Some(segment) => rebuild_indexes(self.disk(), segment, &config, &epochs, end_offset),
+            None => Ok(()),
+        }
+    }
+
+    /// The answer to a reader that was overtaken each time: what it saw was never what was there.
+    fn overtaken(&self, offset: i64) -> ReadError {
+        let path = self.lock().dir.to_path_buf();
+        ReadError::Corrupt {
             offset,
-            log_start_offset,
-            log_end_offset,
+            position: 0,
+            path,
         }
     }
 
@@ -241,6 +276,8 @@ impl Log {
             .get(number + 1)
             .map_or(inner.log_end_offset, |next| next.base_offset());
         let (log_start_offset, log_end_offset) = (inner.log_start_offset, inner.log_end_offset);
+        let checked = self.check_indexes(inner, number);
+        self.data_dir.note(checked)?;
         let Some(segment) = inner.segments.get_mut(number) else {
             return Err(ReadError::OffsetOutOfRange {
                 offset,
@@ -254,39 +291,28 @@ impl Log {
             view,
             epochs,
             generation,
-            log_start_offset,
-            log_end_offset,
         })
     }
 
-    /// Decides whether a failed read is worth another attempt: yes if the log has changed, or if a garbled index was
-    /// all that was wrong. Gives the error to answer with if that does not help.
-    fn retry(&self, failure: Failure, seen: &Seen) -> Result<ReadError, ReadError> {
+    /// Prepares another attempt after a failed read: the log has changed meanwhile, or a garbled index was all that
+    /// was wrong, and it is built again here. Any other failure is the answer.
+    fn retry(&self, failure: Failure, seen: &Seen) -> Result<(), ReadError> {
         let mut inner = self.open_inner()?;
+        if inner.generation != seen.generation {
+            return Ok(());
+        }
         match failure {
-            _ if inner.generation != seen.generation => {}
             Failure::Read(ReadError::Storage(error)) => return Err(ReadError::Storage(self.data_dir.fail(error))),
             Failure::Read(error) => return Err(error),
-            Failure::IndexGarbled => {
-                let (config, epochs) = (inner.config.clone(), inner.epochs.clone());
-                let end_offset = seen.view.end_offset.max(inner.log_end_offset.min(seen.view.end_offset));
-                let base_offset = seen.view.base_offset;
-                let wanted = inner
-                    .segments
-                    .iter_mut()
-                    .find(|segment| segment.base_offset() == base_offset);
-                if let Some(segment) = wanted {
-                    let rebuilt = rebuild_indexes(self.disk(), segment, &config, &epochs, end_offset);
-                    self.data_dir.note(rebuilt)?;
-                    inner.generation += 1;
-                }
-            }
+            Failure::IndexGarbled => {}
         }
-        let (log_start_offset, log_end_offset) = (seen.log_start_offset, seen.log_end_offset);
-        Ok(ReadError::OffsetOutOfRange {
-            offset: seen.view.base_offset,
-            log_start_offset,
-            log_end_offset,
-        })
+        let base_offset = seen.view.base_offset;
+        let number = inner
+            .segments
+            .partition_point(|segment| segment.base_offset() < base_offset);
+        let rebuilt = self.rebuild_indexes(&mut inner, number);
+        self.data_dir.note(rebuilt)?;
+        inner.generation += 1;
+        Ok(())
     }
 }

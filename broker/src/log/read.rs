@@ -11,7 +11,7 @@ use ottla_broker_state::leader_epochs::LeaderEpochs;
 use ottla_protocol::records::{BATCH_HEADER_LEN, Decompressor, RecordBatch, TimestampType};
 
 use super::error::{Attempt, ReadError, StorageError};
-use super::scan::{BATCH_WINDOW, BatchHeader, HEADER_WINDOW, Window, find_batch, fits};
+use super::scan::{BATCH_WINDOW, BatchHeader, HEADER_WINDOW, Window, epoch_fits, find_batch, fits};
 use super::segment::SegmentView;
 
 /// How a walk over a segment failed.
@@ -77,8 +77,8 @@ impl<'a> SegmentReader<'a> {
 
     fn is_sound(&self, place: &Place) -> io::Result<bool> {
         let header = &place.header;
-        let epoch = self.epochs.epoch_for_offset(header.last_offset).unwrap_or(-1);
-        Ok(epoch == header.leader_epoch && fits(header, place.expected, || self.following(place.position, header))?)
+        let following = || self.following(place.position, header);
+        Ok(epoch_fits(header, self.epochs) && fits(header, place.expected, following)?)
     }
 
     /// Finds the first batch that ends at `offset` or after it. `None`: the segment ends before it.
@@ -93,6 +93,7 @@ impl<'a> SegmentReader<'a> {
             };
             expected = header.base_offset;
         }
+        let mut previous = None;
         while position < self.view.size {
             let header = window.header(position).map_err(|error| self.failed(error))?;
             let place = header.map(|header| Place {
@@ -105,8 +106,14 @@ impl<'a> SegmentReader<'a> {
                 None => false,
             };
             match place.filter(|_| sound) {
-                Some(place) if place.header.last_offset >= offset => return Ok(Some(place)),
+                Some(place) if place.header.last_offset >= offset => {
+                    if place.header.base_offset > offset {
+                        self.check_gap(window, previous, offset)?;
+                    }
+                    return Ok(Some(place));
+                }
                 Some(place) => {
+                    previous = Some(position);
                     position += u64::from(place.header.size);
                     expected = place.header.next_offset();
                 }
@@ -122,7 +129,20 @@ impl<'a> SegmentReader<'a> {
                 }
             }
         }
+        if expected < self.view.end_offset {
+            self.check_gap(window, previous, offset)?;
+        }
         Ok(None)
+    }
+
+    /// `offset` seems to lie after the batch at `previous` and before the next. That batch was stepped over without a
+    /// look at its checksum; if its last offset is damaged, it may be the one that held `offset`.
+    fn check_gap(&self, window: &mut Window, previous: Option<u64>, offset: i64) -> Result<(), Failure> {
+        let Some(position) = previous else { return Ok(()) };
+        match window.batch(position).map_err(|error| self.failed(error))? {
+            Some(_) => Ok(()),
+            None => Err(self.corrupt(offset, position)),
+        }
     }
 
     /// Takes whole batches from the one that holds `offset` on, up to `max_bytes` and below `upper`.

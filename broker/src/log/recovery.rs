@@ -24,7 +24,7 @@ use super::data_dir::DataDir;
 use super::disk::{Disk, remove_if_exists, replace_file};
 use super::error::{Attempt, StorageError};
 use super::index::{IndexEntry, OffsetEntry, TimeEntry};
-use super::scan::{BATCH_WINDOW, HEADER_WINDOW, Window, find_batch, fits};
+use super::scan::{BATCH_WINDOW, HEADER_WINDOW, Window, epoch_fits, find_batch, fits};
 use super::segment::{DELETED, INDEX, LOG, Segment, TIME_INDEX, file_name};
 use super::tail::{Tail, TailBudget};
 use super::{Inner, Log, LogConfig, log_path, write_epochs};
@@ -97,10 +97,7 @@ impl Rules<'_> {
             return Ok(false);
         };
         let after = position + u64::from(header.size);
-        let known_epoch = match self.epochs {
-            Some(epochs) => epochs.epoch_for_offset(header.last_offset).unwrap_or(-1) == header.leader_epoch,
-            None => true,
-        };
+        let known_epoch = self.epochs.is_none_or(|epochs| epoch_fits(&header, epochs));
         let may_gap = self.gaps || header.base_offset < self.trusted_below;
         let following = || Ok(window.header(after)?.map_or(self.end_offset, |next| next.base_offset));
         Ok(known_epoch && (may_gap || header.base_offset == expected) && fits(&header, expected, following)?)
@@ -125,9 +122,12 @@ fn index_batches(
         let trusted = expected < rules.trusted_below;
         let window = if trusted { &mut headers } else { &mut batches };
         let allowed = rules.allow(window, position, expected).attempt("read", &path)?;
-        let whole = allowed && (trusted || batches.batch(position).attempt("read", &path)?.is_some());
-        let window = if trusted { &mut headers } else { &mut batches };
-        if let Some(header) = window.header(position).attempt("read", &path)?.filter(|_| whole) {
+        let header = window.header(position).attempt("read", &path)?.filter(|_| allowed);
+        // Where the last batch ends, the next begins: that must not rest on a header alone.
+        let is_last = header.is_some_and(|header| position + u64::from(header.size) == batches.end());
+        let to_verify = allowed && (!trusted || is_last);
+        let whole = !to_verify || batches.batch(position).attempt("read", &path)?.is_some();
+        if let Some(header) = header.filter(|_| whole) {
             segment.note(disk, config, &header, u32::try_from(position).unwrap_or(u32::MAX))?;
             position += u64::from(header.size);
             expected = header.next_offset();
@@ -435,7 +435,9 @@ impl Loader<'_> {
             }
             let (cut, end_offset) = self.recover_segment(segment, end, epochs)?;
             log_end_offset = end_offset;
-            if cut && following.is_some() {
+            // A power loss may also take the end of a segment away between two batches, and leave the next one.
+            let lost = unflushed && following.is_some_and(|following| end_offset < following);
+            if (cut || lost) && following.is_some() {
                 self.drop_segments(found, number + 1)?;
                 break;
             }
@@ -446,7 +448,7 @@ impl Loader<'_> {
     /// The end of an active segment after a clean stop: walks from the last index entry. `None` if that does not end
     /// exactly at the end of the file.
     fn trusted_end(&self, segment: &mut Segment) -> Result<Option<i64>, StorageError> {
-        if !segment.indexes_are_consistent(self.disk)? {
+        if !segment.indexes_are_sound(self.disk)? {
             return Ok(None);
         }
         let path = segment.path(LOG);

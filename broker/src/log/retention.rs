@@ -40,11 +40,16 @@ impl Log {
             .chain([log_end_offset])
             .collect();
         let mut deletable = 0;
-        for (segment, end_offset) in inner.segments.iter_mut().zip(ends) {
-            let is_active = deletable + 1 == count;
-            if end_offset > high_watermark || (is_active && segment.size() == 0) {
+        for (number, end_offset) in ends.into_iter().enumerate() {
+            let is_active = number + 1 == count;
+            let is_empty = inner.segments.get(number).is_none_or(|segment| segment.size() == 0);
+            if end_offset > high_watermark || (is_active && is_empty) {
                 break;
             }
+            self.check_indexes(inner, number)?;
+            let Some(segment) = inner.segments.get_mut(number) else {
+                break;
+            };
             let started_later = !is_active && log_start_offset >= end_offset;
             let too_large = config.delete
                 && config.retention_bytes >= 0

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use ottla_broker_state::leader_epochs::LeaderEpochs;
 use ottla_protocol::records::{BATCH_HEADER_LEN, BATCH_LENGTH_END, MAGIC, RecordBatch};
 
 use super::disk::DiskFile;
@@ -153,6 +154,16 @@ pub(super) fn fits(
         return Ok(true);
     }
     Ok(header.base_offset > expected && header.next_offset() <= following()?)
+}
+
+/// Whether a batch was written in the leader epoch that covers its offsets. Below the first known epoch nothing is
+/// known but that epochs grow.
+pub(super) fn epoch_fits(header: &BatchHeader, epochs: &LeaderEpochs) -> bool {
+    match (epochs.epoch_for_offset(header.last_offset), epochs.earliest()) {
+        (Some(epoch), _) => header.leader_epoch == epoch,
+        (None, Some(earliest)) => (-1..=earliest.epoch).contains(&header.leader_epoch),
+        (None, None) => header.leader_epoch == -1,
+    }
 }
 
 /// Searches from `position` on for the next bytes that are a batch with a fitting checksum and an offset within

@@ -50,6 +50,8 @@ pub(super) struct Segment {
     first_timestamp: Option<i64>,
     bytes_since_index_entry: u32,
     jitter_ms: i64,
+    /// The indexes were written by this process, or compared with the records.
+    checked: bool,
     opened: Option<Opened>,
 }
 
@@ -107,6 +109,7 @@ impl Segment {
         }
         let mut segment = Segment::found(dir, base_offset, 0, now_ms);
         segment.jitter_ms = jitter(base_offset, now_ms, config.segment_jitter_ms);
+        segment.checked = true;
         segment.opened(disk)?;
         Ok(segment)
     }
@@ -121,6 +124,7 @@ impl Segment {
             first_timestamp: None,
             bytes_since_index_entry: 0,
             jitter_ms: 0,
+            checked: false,
             opened: None,
         }
     }
@@ -361,11 +365,20 @@ impl Segment {
         opened.times.truncate_while(|_| false).attempt("truncate", &path)?;
         opened.max_timestamp = None;
         self.bytes_since_index_entry = 0;
+        self.checked = true;
         Ok(())
     }
 
-    /// Whether all index entries grow and point into the file.
-    pub fn indexes_are_consistent(&mut self, disk: &dyn Disk) -> Result<bool, StorageError> {
+    /// Whether both indexes are in order and end with what the records say. Looks only once: then they are known to
+    /// be good, or the caller builds them again.
+    pub fn indexes_are_sound(&mut self, disk: &dyn Disk) -> Result<bool, StorageError> {
+        if !self.checked {
+            self.checked = self.indexes_are_consistent(disk)? && self.indexes_end_well(disk)?;
+        }
+        Ok(self.checked)
+    }
+
+    fn indexes_are_consistent(&mut self, disk: &dyn Disk) -> Result<bool, StorageError> {
         let (path, size) = (self.path(INDEX), self.size);
         let opened = self.opened(disk)?;
         let offsets = opened
@@ -373,6 +386,36 @@ impl Segment {
             .is_consistent(|entry| entry.position < size)
             .attempt("read", &path)?;
         Ok(offsets && opened.times.is_consistent(|_| true).attempt("read", &path)?)
+    }
+
+    /// Compares the last entries with the batches they stand for.
+    fn indexes_end_well(&mut self, disk: &dyn Disk) -> Result<bool, StorageError> {
+        let (base_offset, path) = (self.base_offset, self.path(LOG));
+        let mut window = self.window(disk, HEADER_WINDOW)?;
+        let opened = self.opened(disk)?;
+        if let Some(last) = opened.offsets.last() {
+            let header = window.header(u64::from(last.position)).attempt("read", &path)?;
+            if header.is_none_or(|header| header.last_offset != base_offset + i64::from(last.offset)) {
+                return Ok(false);
+            }
+        }
+        let Some(last) = opened.times.last() else {
+            // Right only if no record has a timestamp.
+            let first = window.header(0).attempt("read", &path)?;
+            return Ok(first.is_none_or(|header| header.max_timestamp < 0));
+        };
+        let floor = opened.offsets.floor(i64::from(last.offset)).attempt("read", &path)?;
+        let (mut position, wanted) = (
+            floor.map_or(0, |entry| entry.position.into()),
+            base_offset + i64::from(last.offset),
+        );
+        while let Some(header) = window.header(position).attempt("read", &path)? {
+            if header.last_offset >= wanted {
+                return Ok(header.last_offset == wanted && header.max_timestamp == last.timestamp);
+            }
+            position += u64::from(header.size);
+        }
+        Ok(false)
     }
 
     /// The last entry of the offset index with an offset below `offset`.

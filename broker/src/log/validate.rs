@@ -7,6 +7,8 @@
 //! Checks in order: one batch of format 2, base offset 0, size, checksum, header, records (count, offset deltas, keys
 //! on a compacted topic, timestamps). Then, where the topic asks for it: another codec, the broker's time.
 
+use std::cell::RefCell;
+
 use ottla_protocol::records::{
     BATCH_HEADER_LEN, Compression, Compressor, Decompressor, RecordBatch, RecordError, RecordsSummary, TimestampType,
     batch,
@@ -14,6 +16,11 @@ use ottla_protocol::records::{
 
 use super::config::LogConfig;
 use super::error::{AppendError, RefusedRecord};
+
+thread_local! {
+    /// Decompression contexts are costly to make and cheap to keep.
+    static SCRATCH: RefCell<Decompressor> = RefCell::new(Decompressor::new());
+}
 
 /// Who wants to append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,16 +54,26 @@ pub(super) fn check(
 ) -> Result<Checked, AppendError> {
     let batch = only_batch(records)?;
     check_header(&batch, config, origin)?;
-    let mut scratch = Decompressor::new();
-    let plain = batch
-        .records_bytes(&mut scratch, config.decompressed_bytes_max())
-        .map_err(unreadable)?;
+    SCRATCH.with_borrow_mut(|scratch| {
+        let limit = config.decompressed_bytes_max();
+        let plain = batch.records_bytes(scratch, limit).map_err(unreadable)?;
+        check_records(&batch, plain, config, origin, now_ms)
+    })
+}
+
+fn check_records(
+    batch: &RecordBatch<'_>,
+    plain: &[u8],
+    config: &LogConfig,
+    origin: AppendOrigin,
+    now_ms: i64,
+) -> Result<Checked, AppendError> {
     let summary = batch.iter_over(plain).summarize().map_err(unreadable)?;
     if origin == AppendOrigin::Client {
-        check_keys(&batch, plain, &summary, config)?;
-        check_timestamps(&batch, plain, &summary, config, now_ms)?;
+        check_keys(batch, plain, &summary, config)?;
+        check_timestamps(batch, plain, &summary, config, now_ms)?;
     }
-    finish(&batch, plain, &summary, config, now_ms)
+    finish(batch, plain, &summary, config, now_ms)
 }
 
 fn invalid(text: impl Into<String>) -> AppendError {

@@ -11,6 +11,14 @@ use super::disk::{Disk, RealDisk};
 use super::{AppendError, AppendInfo, AppendOrigin, DataDir, Log, LogConfig, LogSlice, LogStart, TailBudget};
 
 mod append;
+mod faults;
+mod manager;
+mod model;
+mod producers;
+mod recovery;
+mod retention;
+mod time;
+mod validation;
 
 /// Wall time of most tests.
 pub const NOW: i64 = 1_700_000_000_000;
@@ -108,7 +116,9 @@ pub fn batch_from(producer: i64, epoch: i16, sequence: i32, count: usize) -> Vec
 }
 
 pub fn append(log: &Log, records: &[u8]) -> Result<AppendInfo, AppendError> {
-    log.append_as_leader(records, 0, AppendOrigin::Client, NOW)
+    let info = log.append_as_leader(records, 0, AppendOrigin::Client, NOW)?;
+    log.set_high_watermark(i64::MAX);
+    Ok(info)
 }
 
 pub fn read(log: &Log, from: i64) -> LogSlice {

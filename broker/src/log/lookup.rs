@@ -54,6 +54,9 @@ enum Begin {
     At(Option<MaxTimestamp>),
 }
 
+/// What is asked of each batch: the least offset that counts goes in, a timestamp and an offset come out.
+type Look<'a> = dyn Fn(&RecordBatch<'_>, i64) -> Option<(i64, i64)> + 'a;
+
 /// A view with what is needed to judge what it shows.
 struct Seen {
     view: SegmentView,
@@ -170,12 +173,12 @@ impl Log {
         Ok(largest)
     }
 
-    /// Goes over the segments from the oldest on; `begin` says where to begin in each. `look` gets each batch and the
-    /// least offset that counts, until it answers with a timestamp and an offset.
+    /// Goes over the segments from the oldest on; `begin` says where to begin in each. `look` gets batch after batch
+    /// until it answers.
     fn search(
         &self,
         begin: &dyn Fn(&mut Inner, usize) -> Result<Begin, StorageError>,
-        look: &dyn Fn(&RecordBatch<'_>, i64) -> Option<(i64, i64)>,
+        look: &Look<'_>,
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let (mut number, mut attempts) = (0, 0);
         loop {

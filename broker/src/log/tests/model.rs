@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::log::disk::simulated::SimulatedDisk;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -64,11 +65,7 @@ fn check_read(log: &Log, model: &Model, offset: i64, max_bytes: usize) -> Result
     Ok(())
 }
 
-fn run(steps: &[Step], tail_bytes: usize) -> Result<(), TestCaseError> {
-    let mut bench = Bench {
-        tail_bytes,
-        ..Bench::new(small())
-    };
+fn run(mut bench: Bench, steps: &[Step]) -> Result<(), TestCaseError> {
     let (mut log, mut model) = (bench.open(), Model::default());
     for step in steps {
         match *step {
@@ -140,6 +137,17 @@ proptest! {
 
     #[test]
     fn a_log_answers_as_a_list_of_batches_would(steps in proptest::collection::vec(step(), 1..80), tail in any::<bool>()) {
-        run(&steps, if tail { 3000 } else { 0 })?;
+        let tail_bytes = if tail { 3000 } else { 0 };
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        run(Bench { tail_bytes, disk, root: "/data".into(), ..Bench::new(small()) }, &steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_log_on_the_machines_disk_answers_the_same(steps in proptest::collection::vec(step(), 1..60)) {
+        run(Bench::new(small()), &steps)?;
     }
 }

@@ -6,6 +6,9 @@
 //                                               built from the schema in the class and then read and written by it
 //   java SchemaPeer.java defaults               reads "name version" lines, and writes one sample of each: a new object
 //                                               (no bytes where Kafka refuses to write one)
+//   java SchemaPeer.java judge-stored           as judge, but for records in the frames that brokers store them in: the
+//                                               name is "metadata", "groups" or "transactions"; for the last two the bytes
+//                                               are the length of the key (four bytes), the key, and the value
 //   java SchemaPeer.java apis | errors          prints Kafka's tables
 //
 // A sample is: length and bytes of the name, version (two bytes), length and bytes of the message. Lengths are four
@@ -40,6 +43,12 @@ import org.apache.kafka.common.protocol.types.Struct;
 import org.apache.kafka.common.protocol.types.TaggedFields;
 import org.apache.kafka.common.protocol.types.Type;
 import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.coordinator.common.runtime.CoordinatorRecord;
+import org.apache.kafka.coordinator.common.runtime.CoordinatorRecordSerde;
+import org.apache.kafka.coordinator.group.GroupCoordinatorRecordSerde;
+import org.apache.kafka.coordinator.transaction.TransactionCoordinatorRecordSerde;
+import org.apache.kafka.metadata.MetadataRecordSerde;
+import org.apache.kafka.server.common.ApiMessageAndVersion;
 
 public class SchemaPeer {
     private static final String[] PACKAGES = {
@@ -92,7 +101,32 @@ public class SchemaPeer {
         return write(message, version);
     }
 
-    private static void judge() throws IOException {
+    private static byte[] recodeStored(String name, short version, byte[] bytes) {
+        ByteBuffer in = ByteBuffer.wrap(bytes);
+        if (name.equals("metadata")) {
+            ApiMessageAndVersion record = MetadataRecordSerde.INSTANCE.read(new ByteBufferAccessor(in), bytes.length);
+            ObjectSerializationCache cache = new ObjectSerializationCache();
+            ByteBuffer out = ByteBuffer.allocate(MetadataRecordSerde.INSTANCE.recordSize(record, cache));
+            MetadataRecordSerde.INSTANCE.write(record, cache, new ByteBufferAccessor(out));
+            return out.array();
+        }
+        CoordinatorRecordSerde serde =
+            name.equals("groups") ? new GroupCoordinatorRecordSerde() : new TransactionCoordinatorRecordSerde();
+        int length = in.getInt();
+        ByteBuffer key = in.slice(in.position(), length);
+        ByteBuffer value = in.slice(in.position() + length, in.remaining() - length);
+        CoordinatorRecord record = serde.deserialize(key, value);
+        byte[] keyAgain = serde.serializeKey(record);
+        byte[] valueAgain = serde.serializeValue(record);
+        ByteBuffer out = ByteBuffer.allocate(4 + keyAgain.length + valueAgain.length);
+        return out.putInt(keyAgain.length).put(keyAgain).put(valueAgain).array();
+    }
+
+    private interface Recode {
+        byte[] apply(String name, short version, byte[] bytes) throws Exception;
+    }
+
+    private static void judge(Recode recode) throws IOException {
         DataInputStream in = new DataInputStream(new BufferedInputStream(System.in, 1 << 16));
         StringBuilder report = new StringBuilder();
         int judged = 0;
@@ -103,7 +137,7 @@ public class SchemaPeer {
             judged++;
             String problem = null;
             try {
-                byte[] again = recode(name, version, bytes);
+                byte[] again = recode.apply(name, version, bytes);
                 if (!Arrays.equals(again, bytes)) {
                     problem = "written as " + HexFormat.of().formatHex(again);
                 }
@@ -264,7 +298,8 @@ public class SchemaPeer {
 
     public static void main(String[] arguments) throws Exception {
         switch (arguments[0]) {
-            case "judge" -> judge();
+            case "judge" -> judge(SchemaPeer::recode);
+            case "judge-stored" -> judge(SchemaPeer::recodeStored);
             case "make" -> make(Long.parseLong(arguments[1]), Integer.parseInt(arguments[2]));
             case "defaults" -> defaults();
             case "apis" -> apis();

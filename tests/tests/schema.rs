@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
 use ottla_protocol::catalog::MessageInfo;
+use ottla_protocol::internal::{groups, metadata, transactions};
 use ottla_protocol::{ApiKey, ErrorCode, internal, messages};
 use ottla_protocol_generate::sample::{sample, sample_with_unknown_tags};
-use ottla_protocol_generate::schema::Message;
+use ottla_protocol_generate::schema::{Kind, Message};
 use ottla_protocol_generate::{FOLDERS, Release, generate, load};
 use std::collections::BTreeMap;
 use std::fs;
@@ -202,6 +203,66 @@ fn ottla_reads_and_writes_what_kafka_writes() {
             sample.version
         );
     }
+}
+
+#[test]
+fn stored_records_have_kafkas_frames() {
+    let release = release();
+    let mut input = Vec::new();
+    let mut count = 0;
+    let of_kind = |kind: Kind| pairs(&release).filter(move |(message, _)| message.kind == kind);
+    for (message, version) in of_kind(Kind::Metadata) {
+        for seed in 0..SAMPLES {
+            let mut frame = vec![1, message.api_key.unwrap() as u8, version as u8];
+            frame.extend(sample(message, version, seed).bytes);
+            let (record, read_version) = metadata::decode(&frame).unwrap();
+            assert_eq!((Some(record.api_key()), read_version), (message.api_key, version));
+            assert_eq!(metadata::encode(&record, version).as_ref(), Ok(&frame));
+            let name = "metadata".into();
+            Named {
+                name,
+                version,
+                bytes: frame,
+            }
+            .write(&mut input);
+            count += 1;
+        }
+    }
+    for (message, version) in of_kind(Kind::CoordinatorValue) {
+        let key_name = message.name.replace("Value", "Key");
+        let key_message = release
+            .messages
+            .iter()
+            .find(|message| message.name == key_name)
+            .unwrap();
+        for seed in 0..SAMPLES {
+            let kind = key_message.api_key.unwrap();
+            let key = [&kind.to_be_bytes()[..], &sample(key_message, 0, seed).bytes].concat();
+            let value = [&version.to_be_bytes()[..], &sample(message, version, seed).bytes].concat();
+            let name = if message.name.starts_with("TransactionLog") {
+                assert_eq!(transactions::Key::decode(&key).unwrap().encode().as_ref(), Ok(&key));
+                let (read, read_version) = transactions::Value::decode(kind, &value).unwrap();
+                assert_eq!(read.encode(read_version).as_ref(), Ok(&value));
+                "transactions"
+            } else {
+                assert_eq!(groups::Key::decode(&key).unwrap().encode().as_ref(), Ok(&key));
+                let (read, read_version) = groups::Value::decode(kind, &value).unwrap();
+                assert_eq!(read.encode(read_version).as_ref(), Ok(&value));
+                "groups"
+            };
+            let bytes = [&(key.len() as i32).to_be_bytes()[..], &key, &value].concat();
+            Named {
+                name: name.into(),
+                version,
+                bytes,
+            }
+            .write(&mut input);
+            count += 1;
+        }
+    }
+    let report = String::from_utf8(java(&["judge-stored"], &input)).unwrap();
+    let first: Vec<_> = report.lines().take(10).collect();
+    assert_eq!(first, [format!("judged {count}")]);
 }
 
 #[test]

@@ -8,15 +8,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: ottla-protocol-generate [--out FOLDER] [JAR or DIRECTORY]...";
+
 fn main() -> ExitCode {
     let mut out = PathBuf::from("protocol/src");
     let mut sources = Vec::new();
     let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
-        if argument != "--out" {
-            sources.push(PathBuf::from(argument));
-        } else if let Some(folder) = arguments.next() {
-            out = PathBuf::from(folder);
+        match (argument.to_str(), argument == "--out") {
+            (_, true) => match arguments.next() {
+                Some(folder) => out = PathBuf::from(folder),
+                None => return fail(USAGE),
+            },
+            (Some(option), _) if option.starts_with('-') => return fail(USAGE),
+            _ => sources.push(PathBuf::from(argument)),
         }
     }
     if sources.is_empty() {
@@ -29,9 +34,11 @@ fn main() -> ExitCode {
             println!("{count} files written below {}", out.display());
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error.to_string()),
     }
+}
+
+fn fail(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
 }

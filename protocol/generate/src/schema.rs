@@ -472,3 +472,92 @@ fn rust_name(name: &str) -> String {
         _ => name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_field(field: &str) -> Result<Option<Message>, GenerateError> {
+        parse(
+            "Test.json",
+            &format!(
+                r#"// A comment.
+                {{ "apiKey": 1, "type": "request", "name": "TestRequest", "validVersions": "0-3", // another
+                   "flexibleVersions": "2+", "fields": [ {field} ] }}"#
+            ),
+        )
+    }
+
+    fn field(text: &str) -> Field {
+        with_field(text).unwrap().unwrap().structs[0].fields[0].clone()
+    }
+
+    #[test]
+    fn comments_are_blanked_outside_strings_only() {
+        assert_eq!(without_comments("a // b"), "a \n");
+        assert_eq!(without_comments(r#""http://x" // y"#), "\"http://x\" \n");
+    }
+
+    #[test]
+    fn names_become_rust_names() {
+        assert_eq!(snake_case("LeaderEpoch"), "leader_epoch");
+        assert_eq!(snake_case("KRaftVersionRecord"), "kraft_version_record");
+        assert_eq!(snake_case("V3AndBelowTopics"), "v3_and_below_topics");
+        assert_eq!(rust_name("Type"), "type_");
+    }
+
+    #[test]
+    fn a_field_is_cut_to_the_versions_of_its_struct() {
+        let read = field(r#"{ "name": "A", "type": "string", "versions": "1+", "nullableVersions": "0-2" }"#);
+        assert_eq!(read.versions, Versions { first: 1, last: 3 });
+        assert_eq!(read.nullable, Versions { first: 1, last: 2 });
+        let gone = with_field(r#"{ "name": "A", "type": "int8", "versions": "4+" }"#)
+            .unwrap()
+            .unwrap();
+        assert!(gone.structs[0].fields.is_empty());
+    }
+
+    #[test]
+    fn defaults_are_read_in_every_spelling() {
+        let default = |of: &str, value: &str| {
+            field(&format!(
+                r#"{{ "name": "A", "type": "{of}", "versions": "0+", "default": {value} }}"#
+            ))
+            .default
+        };
+        assert_eq!(default("int32", "-1"), Default::Number("-1".into()));
+        assert_eq!(default("int32", "\"0x7fffffff\""), Default::Number("2147483647".into()));
+        assert_eq!(default("int64", "\"0\""), Default::Zero);
+        assert_eq!(default("bool", "\"true\""), Default::True);
+        assert_eq!(default("bool", "false"), Default::Zero);
+        assert_eq!(default("string", "\"x\""), Default::Text("x".into()));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (text, complaint) in [
+            (r#"{ "name": "A", "type": "int7", "versions": "0+" }"#, "int7"),
+            (r#"{ "name": "A", "type": "int8", "versions": "x" }"#, "versions"),
+            (
+                r#"{ "name": "A", "type": "int8", "versions": "0+", "colour": "red" }"#,
+                "colour",
+            ),
+            (r#"{ "name": "A", "type": "Missing", "versions": "0+" }"#, "Missing"),
+            (
+                r#"{ "name": "A", "type": "int8", "versions": "0+", "nullableVersions": "0+" }"#,
+                "null",
+            ),
+            (
+                r#"{ "name": "A", "type": "int8", "versions": "0+", "tag": 0, "taggedVersions": "2+" }"#,
+                "tagged",
+            ),
+            (
+                r#"{ "name": "A", "type": "uuid", "versions": "0+", "default": "7" }"#,
+                "default",
+            ),
+        ] {
+            let error = with_field(text).unwrap_err().to_string();
+            assert!(error.contains("Test.json") && error.contains(complaint), "{error}");
+        }
+    }
+}

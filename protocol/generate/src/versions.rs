@@ -98,3 +98,44 @@ impl Versions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Versions;
+
+    fn versions(text: &str) -> Versions {
+        Versions::parse(text).unwrap()
+    }
+
+    #[test]
+    fn ranges_are_read_as_kafka_writes_them() {
+        assert_eq!(versions("none"), Versions::NONE);
+        assert_eq!(versions("3"), Versions { first: 3, last: 3 });
+        assert_eq!(versions("0-12"), Versions { first: 0, last: 12 });
+        assert_eq!(
+            versions("2+"),
+            Versions {
+                first: 2,
+                last: i16::MAX
+            }
+        );
+        assert_eq!(Versions::parse("some"), None);
+        assert_eq!(Versions::parse("1-x"), None);
+    }
+
+    #[test]
+    fn a_condition_says_only_what_is_not_known_already() {
+        let known = versions("2-9");
+        for (range, condition, opposite) in [
+            ("0+", "true", "false"),
+            ("10+", "false", "true"),
+            ("5+", "version >= 5", "version < 5"),
+            ("0-5", "version <= 5", "version > 5"),
+            ("4", "version == 4", "version != 4"),
+            ("4-6", "(4..=6).contains(&version)", "!(4..=6).contains(&version)"),
+        ] {
+            assert_eq!(versions(range).condition(known), condition);
+            assert_eq!(versions(range).opposite_condition(known), opposite);
+        }
+    }
+}

@@ -268,4 +268,4 @@ fn fail_all<T>(results: &mut [Result<T, ApiError>], committed: Result<(), ApiErr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,3 +1,5 @@
+pub(crate) mod fixtures;
+
 use super::*;
 use crate::log::ManagerConfig;
 use crate::log::disk::RealDisk;

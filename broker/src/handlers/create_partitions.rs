@@ -83,8 +83,8 @@ fn respond<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{controller, create};
     use super::*;
+    use crate::controller::tests::fixtures::{controller, create};
     use ottla_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
 
     #[tokio::test]

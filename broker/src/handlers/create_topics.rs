@@ -119,8 +119,8 @@ fn config(entry: &Entry) -> CreatableTopicConfigs<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::controller;
     use super::*;
+    use crate::controller::tests::fixtures::controller;
     use ottla_protocol::ErrorCode;
     use ottla_protocol::messages::create_topics_request::CreatableTopicConfig;
 

@@ -144,8 +144,8 @@ fn answer(topic: &Wanted) -> DeletableTopicResult<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{controller, create};
     use super::*;
+    use crate::controller::tests::fixtures::{controller, create};
     use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 
     fn codes(wanted: &[Wanted]) -> Vec<ErrorCode> {

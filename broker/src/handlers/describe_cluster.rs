@@ -71,8 +71,8 @@ fn respond<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::controller;
     use super::*;
+    use crate::controller::tests::fixtures::controller;
 
     #[tokio::test]
     async fn the_brokers_are_listed_with_the_address_of_the_clients_listener() {

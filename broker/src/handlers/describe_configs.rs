@@ -121,9 +121,9 @@ fn source_code(source: Source) -> i8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{controller, create};
     use super::*;
     use crate::config::{keys, topic};
+    use crate::controller::tests::fixtures::{controller, create};
 
     fn resource<'a>(resource_type: i8, resource_name: &'a str, keys: &[&'a str]) -> DescribeConfigsResource<'a> {
         let configuration_keys = (!keys.is_empty()).then(|| keys.to_vec());

@@ -155,8 +155,8 @@ fn error(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic<'_
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{controller, create_with};
     use super::*;
+    use crate::controller::tests::fixtures::{controller, create_with};
     use ottla_protocol::messages::describe_topic_partitions_request::{Cursor as RequestCursor, TopicRequest};
 
     const ASKER: Asker<'static> = Asker {

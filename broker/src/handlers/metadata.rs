@@ -236,8 +236,8 @@ pub(super) fn offline_replicas(image: &ClusterImage, asker: &Asker<'_>, partitio
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{controller, create, image_of};
     use super::*;
+    use crate::controller::tests::fixtures::{controller, create, image_of};
     use ottla_protocol::Uuid;
 
     const ASKER: Asker<'static> = Asker {

@@ -24,8 +24,6 @@ pub mod describe_configs;
 pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
-#[cfg(test)]
-mod fixtures;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_offsets;

@@ -85,7 +85,7 @@ async fn a_log_cut_at_any_byte_of_its_last_batch_keeps_all_before_it() {
         let opened = open(dir.path());
         commit(&opened.quorum, &topic("a", 1, 1)).await.unwrap();
         before = fs::metadata(log_file(dir.path())).unwrap().len();
-        commit(&opened.quorum, &topic("b", 2, 3)).await.unwrap();
+        commit(&opened.quorum, &topic("b", 2, 1)).await.unwrap();
     }
     let whole = fs::read(log_file(dir.path())).unwrap();
     let copy = tempfile::tempdir().unwrap();

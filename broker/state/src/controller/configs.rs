@@ -169,7 +169,7 @@ fn change_list(present: &str, given: &str, operation: Operation) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster, topic};
+    use super::super::tests::{apply, cluster, topic};
     use super::*;
 
     fn check(name: &str, value: &str) -> Result<(), String> {

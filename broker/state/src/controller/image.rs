@@ -608,7 +608,7 @@ fn record_name(record: &MetadataRecord<'_>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster, topic};
+    use super::super::tests::{apply, cluster, topic};
     use super::*;
     use ottla_protocol::internal::{ClientQuotaRecord, FenceBrokerRecord, RemoveTopicRecord, TopicRecord};
 

@@ -55,4 +55,4 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 #[cfg(test)]
-mod fixtures;
+mod tests;

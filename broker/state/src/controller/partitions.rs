@@ -158,7 +158,7 @@ pub fn partition_record(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster, topic};
+    use super::super::tests::{apply, cluster, topic};
     use super::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;

@@ -29,7 +29,7 @@ pub fn allocate(image: &ClusterImage, broker: i32) -> Result<(MetadataRecord<'st
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster};
+    use super::super::tests::{apply, cluster};
     use super::*;
 
     #[test]

@@ -83,7 +83,7 @@ pub fn take_leadership(image: &ClusterImage, broker: i32) -> Vec<MetadataRecord<
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster, topic};
+    use super::super::tests::{apply, cluster, topic};
     use super::*;
 
     #[test]

@@ -229,7 +229,7 @@ pub fn delete_topics(image: &ClusterImage, ids: &[Uuid]) -> (Vec<MetadataRecord<
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{apply, cluster, topic};
+    use super::super::tests::{apply, cluster, topic};
     use super::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;

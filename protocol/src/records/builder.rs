@@ -8,11 +8,9 @@
 //! with another producer id rewrites 61 bytes while the body may be in a socket's queue, and the body is the whole
 //! buffer: no slice, no offset.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 
-use super::compression::{Compression, Compressor};
+use super::compression::{Compression, Compressor, with_compressor};
 use super::iter::Header;
 use super::{
     BATCH_HEADER_LEN, BATCH_LENGTH_END, MAGIC, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
@@ -200,19 +198,7 @@ impl RecordBatchBuilder {
         level: Option<i32>,
         wrap: impl FnOnce(Vec<u8>) -> Bytes,
     ) -> Result<SealedBatch, RecordError> {
-        thread_local! {
-            static COMPRESSOR: RefCell<Option<Compressor>> = const { RefCell::new(None) };
-        }
-        COMPRESSOR.with_borrow_mut(|slot| {
-            let kept = slot
-                .take()
-                .filter(|kept| kept.compression() == compression && kept.asked_level() == level);
-            let compressor = match kept {
-                Some(compressor) => slot.insert(compressor),
-                None => slot.insert(Compressor::new(compression, level)?),
-            };
-            self.seal_using(compressor, wrap)
-        })
+        with_compressor(compression, level, |compressor| self.seal_using(compressor, wrap))
     }
 
     /// As [`seal_with`](Self::seal_with) with a context that the caller keeps.

@@ -4,8 +4,11 @@
 //! [`Decompressor`]): making one costs more than a small batch does. Refuses to decompress beyond the caller's limit,
 //! and never reserves memory because the data claims a size: room grows with what has really come out.
 //!
+//! Who has no place to keep a context borrows the thread's: [`with_compressor`], [`with_decompressor`].
+//!
 //! Each codec is a cargo feature of the same name; without it, its code is still known by name.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -191,11 +194,6 @@ impl Compressor {
         self.compression
     }
 
-    /// The level it was made with, `None` if that was left to the codec.
-    pub(super) fn asked_level(&self) -> Option<i32> {
-        self.asked_level
-    }
-
     /// Appends `input`, compressed, to `output`.
     ///
     /// # Errors
@@ -327,6 +325,39 @@ impl fmt::Debug for Decompressor {
             .field("capacity", &self.buffer.capacity())
             .finish_non_exhaustive()
     }
+}
+
+/// Calls `work` with this thread's compression context, made anew if the last one was of another codec or level.
+///
+/// # Errors
+/// As [`Compressor::new`], and what `work` returns.
+pub fn with_compressor<T>(
+    compression: Compression,
+    level: Option<i32>,
+    work: impl FnOnce(&mut Compressor) -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
+    thread_local! {
+        static KEPT: Cell<Option<Compressor>> = const { Cell::new(None) };
+    }
+    // Taken out, not borrowed: `work` may come here again.
+    let kept = KEPT
+        .take()
+        .filter(|kept| kept.compression == compression && kept.asked_level == level);
+    let mut compressor = kept.map_or_else(|| Compressor::new(compression, level), Ok)?;
+    let outcome = work(&mut compressor);
+    KEPT.set(Some(compressor));
+    outcome
+}
+
+/// Calls `work` with this thread's decompression contexts.
+pub fn with_decompressor<T>(work: impl FnOnce(&mut Decompressor) -> T) -> T {
+    thread_local! {
+        static KEPT: Cell<Option<Decompressor>> = const { Cell::new(None) };
+    }
+    let mut decompressor = KEPT.take().unwrap_or_default();
+    let outcome = work(&mut decompressor);
+    KEPT.set(Some(decompressor));
+    outcome
 }
 
 /// How much room to add next: as much as there is already, within bounds. Doubling keeps the copying linear, and the

@@ -39,7 +39,7 @@ pub mod iter;
 
 pub use batch::{RecordBatch, RecordBatches, TimestampType};
 pub use builder::{RecordBatchBuilder, SealedBatch};
-pub use compression::{Compression, Compressor, Decompressor};
+pub use compression::{Compression, Compressor, Decompressor, with_compressor, with_decompressor};
 pub use control::{ControlRecord, EndTransactionMarker};
 pub use iter::{Header, Headers, RawHeaders, Record, RecordIter, RecordOrigin, RecordsSummary};
 

@@ -26,8 +26,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-/// How often the logs are looked after.
+/// How often the logs are looked after, unless they are to be flushed more often.
 const TICK: Duration = Duration::from_secs(1);
+/// And how often at most.
+const TICK_MIN: Duration = Duration::from_millis(10);
 
 /// What all connections of a broker share.
 #[derive(Debug)]
@@ -180,9 +182,10 @@ impl Broker {
         let epoch = shared.controller.register(&advertised, directories).await?;
         shared.broker_epoch.store(epoch, Ordering::SeqCst);
         let limits = AcceptLimits::from(&*config);
+        let flush_interval = Duration::from_millis(config.log_flush_scheduler_interval_ms);
         let running = Running {
             server: Server::start(listeners, &shared, limits),
-            timer: tokio::spawn(look_after(Arc::clone(&shared.log_manager))),
+            timer: tokio::spawn(look_after(Arc::clone(&shared.log_manager), flush_interval)),
             shared,
         };
         info!(node = config.node_id, cluster = %running.shared.cluster_id, "started");
@@ -317,8 +320,8 @@ fn close(shared: &BrokerShared) {
     info!(node = shared.node_id, "stopped");
 }
 
-async fn look_after(logs: Arc<LogManager>) {
-    let mut ticks = interval(TICK);
+async fn look_after(logs: Arc<LogManager>, flush_interval: Duration) {
+    let mut ticks = interval(TICK.min(flush_interval).max(TICK_MIN));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -94,7 +94,7 @@ pub static KEYS: &[Key] = keys! {
         "The addresses that clients are told to connect to, when they differ from listeners."
     "listener.security.protocol.map" List = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Rule::NotEmpty, Obeyed;
         "The security protocol of each listener name. The listeners that clients use must have PLAINTEXT."
-    "inter.broker.listener.name" String = null, Rule::NotEmpty, Obeyed;
+    "inter.broker.listener.name" String = null, Rule::NotEmpty, Idle(ONE_NODE);
         "The listener for traffic between brokers. It must be one of listeners."
     "security.inter.broker.protocol" String = "PLAINTEXT", Rule::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Fixed(NO_TLS);
         "The security protocol between brokers."
@@ -280,7 +280,7 @@ pub static KEYS: &[Key] = keys! {
         "How often logs are looked at for flushing. Apache Kafka's default is never."
     "log.flush.offset.checkpoint.interval.ms" Int = "60000", Rule::AtLeast(0), Obeyed;
         "How often recovery points are written down."
-    "log.flush.start.offset.checkpoint.interval.ms" Int = "60000", Rule::AtLeast(0), Obeyed;
+    "log.flush.start.offset.checkpoint.interval.ms" Int = "60000", Rule::AtLeast(0), Idle("log start offsets are written down with the recovery points");
         "How often log start offsets are written down."
     "remote.log.storage.system.enable" Boolean = "false", Rule::Any, Fixed(NO_TIERED_STORAGE);
         "Whether old segments may move to another storage."
@@ -290,7 +290,7 @@ pub static KEYS: &[Key] = keys! {
         "Bytes of a partition that are kept on this disk."
     "producer.id.expiration.ms" Int = "86400000", Rule::AtLeast(1), Obeyed;
         "How long an idle producer's sequences are remembered, in milliseconds."
-    "producer.id.expiration.check.interval.ms" Int = "600000", Rule::AtLeast(1), Obeyed;
+    "producer.id.expiration.check.interval.ms" Int = "600000", Rule::AtLeast(1), Tuning;
         "How often idle producers are looked for."
 
     // The metadata log and the controller.

@@ -76,14 +76,10 @@ pub struct BrokerConfig {
     pub log_flush_scheduler_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`. Default 1 minute.
     pub log_flush_offset_checkpoint_interval_ms: u64,
-    /// `log.flush.start.offset.checkpoint.interval.ms`. Default 1 minute.
-    pub log_flush_start_offset_checkpoint_interval_ms: u64,
     /// `replica.high.watermark.checkpoint.interval.ms`. Default 5 seconds.
     pub replica_high_watermark_checkpoint_interval_ms: u64,
     /// `producer.id.expiration.ms`. Default 1 day.
     pub producer_id_expiration_ms: i64,
-    /// `producer.id.expiration.check.interval.ms`. Default 10 minutes.
-    pub producer_id_expiration_check_interval_ms: u64,
     /// `metadata.log.segment.bytes`. Default 1 GiB.
     pub metadata_log_segment_bytes: u32,
     /// `metadata.log.segment.ms`. Default 7 days.
@@ -397,12 +393,9 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         log_retention_check_interval_ms: values.number("log.retention.check.interval.ms")?,
         log_flush_scheduler_interval_ms: values.number("log.flush.scheduler.interval.ms")?,
         log_flush_offset_checkpoint_interval_ms: values.number("log.flush.offset.checkpoint.interval.ms")?,
-        log_flush_start_offset_checkpoint_interval_ms: values
-            .number("log.flush.start.offset.checkpoint.interval.ms")?,
         replica_high_watermark_checkpoint_interval_ms: values
             .number("replica.high.watermark.checkpoint.interval.ms")?,
         producer_id_expiration_ms: values.number("producer.id.expiration.ms")?,
-        producer_id_expiration_check_interval_ms: values.number("producer.id.expiration.check.interval.ms")?,
         metadata_log_segment_bytes: values.number("metadata.log.segment.bytes")?,
         metadata_log_segment_ms: values.number("metadata.log.segment.ms")?,
         given: BTreeMap::new(),

@@ -1,4 +1,58 @@
 //! A client for Apache Kafka and compatible brokers: producer, consumer, admin.
+//!
+//! ```
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use ottla::{Admin, Consumer, NewTopic, Producer, Record};
+//!
+//! let cluster = ottla_broker::Cluster::start().await?;          // or any Kafka cluster
+//! let servers = cluster.bootstrap_servers();
+//!
+//! let admin = Admin::builder().bootstrap_servers(&servers).build().await?;
+//! admin.create_topics(&[NewTopic::new("gpsraw").partitions(2)]).await?;
+//!
+//! let producer = Producer::builder().bootstrap_servers(&servers).linger(Duration::from_millis(1)).build().await?;
+//! let delivery = producer.send(Record::to("gpsraw").key(b"truck-7").value("48.1,11.6")).await?;
+//! let written = delivery.await?;
+//! assert_eq!(written.offset, Some(0));
+//!
+//! let mut consumer = Consumer::builder()
+//!     .bootstrap_servers(&servers)
+//!     .auto_offset_reset("earliest")
+//!     .assign([("gpsraw", 0), ("gpsraw", 1)])
+//!     .build()
+//!     .await?;
+//! let records = consumer.poll().await?.expect("the consumer is open");
+//! for record in &records {
+//!     assert_eq!((record.key(), record.value()), (Some(&b"truck-7"[..]), Some(&b"48.1,11.6"[..])));
+//!     assert_eq!(record.partition(), written.partition);
+//! }
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+//! ```
+//!
+//! # What is promised
+//!
+//! | promise | by |
+//! |---|---|
+//! | every record that `send` accepted gets one answer, within `delivery.timeout.ms` | [`Producer::send`] |
+//! | a failed send says whether the record may be in the log | [`Error::persisted`] |
+//! | with `enable.idempotence` (the default) retries neither duplicate nor reorder | [`Producer`] |
+//! | a position moves only when records are handed over; a dropped poll loses none | [`Consumer::poll`] |
+//! | waiting bytes are bounded: `buffer.memory`, `fetch.buffer.memory` | [`Producer`], [`Consumer`] |
+//! | a batch that fails its checksum or cannot be read is never handed over in part | [`Consumer::poll`] |
+//! | futures are `Send` and cancel-safe | everywhere |
+//! | a key that is not understood is an error, never ignored | [`config`] |
+//!
+//! What is not here yet: consumer groups, transactions, TLS, SASL. Their keys are refused with that reason.
+//!
+//! # Rooms
+//!
+//! `config` (the table of keys), `client` (what all three share), `net` (the only folder with sockets), `producer`,
+//! `consumer`, `admin`. What to do, as opposed to doing it, is decided in `ottla-client-state`, without I/O and clock.
+//!
+//! All clients run on the tokio runtime in which they are built.
 
 mod admin;
 mod client;
@@ -9,7 +63,7 @@ mod net;
 mod producer;
 mod record;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use admin::{
     Admin, AdminBuilder, Answers, BrokerInfo, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource,

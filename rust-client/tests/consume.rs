@@ -1,5 +1,7 @@
 //! Consumer and admin client against a broker inside the test.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 

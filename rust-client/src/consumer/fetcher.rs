@@ -375,9 +375,31 @@ async fn fetch_from(shared: &Arc<Shared>, node_id: i32) {
             }
             Next::Fetch(plan) => {
                 turn += 1;
-                let outcome = fetch(shared, node_id, &plan).await;
+                let outcome = tokio::select! {
+                    outcome = fetch(shared, node_id, &plan) => outcome,
+                    () = moved_away(shared, node_id, &plan) => {
+                        Err(Error::new(ErrorKind::Disconnected, "the partitions are fetched from elsewhere now"))
+                    }
+                };
                 settle(shared, &plan, outcome, &mut trouble);
             }
+        }
+    }
+}
+
+/// Returns when nothing of `plan` is to be fetched from this node any more: a node that does not answer must not hold
+/// up partitions that have another leader by now.
+async fn moved_away(shared: &Shared, node_id: i32, plan: &Plan) {
+    let mut stirred = shared.stirred.subscribe();
+    loop {
+        if stirred.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let (snapshot, now) = (shared.client.metadata(), shared.client.now());
+        let state = shared.lock();
+        let here = |target: &FetchTarget| state.source_of(&target.partition, &snapshot, now) == Some(node_id);
+        if !plan.targets.iter().any(here) {
+            return;
         }
     }
 }

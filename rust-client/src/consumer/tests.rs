@@ -13,7 +13,7 @@ use ottla_protocol::{ApiKey, ErrorCode, Records};
 
 use super::decode::{CompletedFetch, DecodeOptions, OpenFetch, Step};
 use super::*;
-use crate::testing::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
+use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
 const OPTIONS: DecodeOptions = DecodeOptions {
     check_crcs: true,

@@ -11,7 +11,7 @@ use super::connection::{Connection, Options, Versions};
 use crate::client::Client;
 use crate::config::{ClientConfig, ClientKind, Settings};
 use crate::error::{ErrorKind, Persisted};
-use crate::testing::{Asked, FakeBroker, Reply, metadata, versions};
+use crate::tests::{Asked, FakeBroker, Reply, metadata, versions};
 
 const SECOND: Duration = Duration::from_secs(1);
 const VERSION: i16 = 12;

@@ -365,23 +365,26 @@ impl LogManager {
         let turn = lock(&self.creating);
         if let Some(log) = self.get(topic, partition) {
             let found = log.topic_id();
-            if found != topic_id && found != Uuid::ZERO && topic_id != Uuid::ZERO {
-                let topic = topic.to_owned();
-                return Err(ManagerError::OtherTopicId {
-                    topic,
-                    partition,
-                    found,
-                    expected: topic_id,
-                });
+            if topic_id == Uuid::ZERO || found == topic_id {
+                return Ok(log);
             }
-            return Ok(log);
+            if found == Uuid::ZERO {
+                log.adopt_topic_id(topic_id)?;
+                return Ok(log);
+            }
+            let topic = topic.to_owned();
+            return Err(ManagerError::OtherTopicId {
+                topic,
+                partition,
+                found,
+                expected: topic_id,
+            });
         }
         let data = self.emptiest_directory().ok_or(ManagerError::NoDirectory)?;
         let (start, tail) = (LogStart::default(), self.tail.clone());
         let log = Arc::new(Log::open(
             data, topic, partition, topic_id, config, start, tail, now_ms,
         )?);
-        data.note(data.disk().sync_dir(data.path()).attempt("fsync", data.path()))?;
         self.logs_mut().insert((topic.to_owned(), partition), log.clone());
         drop(turn);
         Ok(log)

@@ -109,6 +109,11 @@ struct Inner {
     generation: u64,
     /// Names were created or removed since the directory was last fsynced.
     names_unsynced: bool,
+    /// The directory is new: neither its own name nor `partition.metadata` was fsynced yet. Nothing in it was promised
+    /// to anybody before the first flush, so that flush is early enough.
+    created_unsynced: bool,
+    /// Something was written since the last clean stop.
+    changed: bool,
     /// When the oldest record that is not fsynced was appended, milliseconds since 1970.
     unflushed_since_ms: Option<i64>,
     /// Files marked as deleted, with the time when they go.
@@ -214,6 +219,16 @@ impl Log {
     /// Number of producer ids remembered.
     pub fn producer_count(&self) -> usize {
         self.lock().producers.len()
+    }
+
+    /// Gives the topic's id to a log whose `partition.metadata` was lost before its first flush.
+    pub(super) fn adopt_topic_id(&self, topic_id: Uuid) -> Result<(), StorageError> {
+        let mut inner = self.open_inner()?;
+        let written = recovery::write_topic_id(self.disk(), &inner.dir, topic_id);
+        self.data_dir.note(written)?;
+        inner.topic_id = topic_id;
+        inner.created_unsynced = true;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -398,6 +413,7 @@ impl Log {
 
     fn set_end(&self, inner: &mut Inner, log_end_offset: i64) {
         inner.log_end_offset = log_end_offset;
+        inner.changed = true;
         self.log_end_offset.store(log_end_offset, Ordering::Release);
     }
 
@@ -429,30 +445,31 @@ impl Log {
     pub fn flush_to(&self, offset: i64) -> Result<(), StorageError> {
         let turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.open_inner()?;
-        if inner.recovery_point >= offset.min(inner.log_end_offset) && !inner.names_unsynced {
+        let names = inner.names_unsynced || inner.created_unsynced;
+        if inner.recovery_point >= offset.min(inner.log_end_offset) && !names {
             return Ok(());
         }
-        let (end, generation, names) = (inner.log_end_offset, inner.generation, inner.names_unsynced);
-        let (dir, recovery_point) = (inner.dir.clone(), inner.recovery_point);
-        let count = inner.segments.len();
-        let from = inner
+        let (end, generation, created) = (inner.log_end_offset, inner.generation, inner.created_unsynced);
+        let (dir, recovery_point, count) = (inner.dir.clone(), inner.recovery_point, inner.segments.len());
+        // The one before as well: it may have been completed since, and its indexes with it.
+        let before = inner
             .segments
-            .partition_point(|segment| segment.base_offset() <= recovery_point)
-            .max(1)
-            - 1;
+            .partition_point(|segment| segment.base_offset() < recovery_point);
         let mut files = Vec::new();
-        for (number, segment) in inner.segments.iter_mut().enumerate().skip(from) {
-            files.extend(
-                self.data_dir
-                    .note(segment.files_to_sync(self.disk(), number + 1 < count))?,
-            );
+        for (number, segment) in inner.segments.iter_mut().enumerate().skip(before.max(1) - 1) {
+            let found = segment.files_to_sync(self.disk(), number + 1 < count);
+            files.extend(self.data_dir.note(found)?);
         }
         inner.names_unsynced = false;
+        inner.created_unsynced = false;
         inner.unflushed_since_ms = None;
         drop(inner);
 
         for file in files {
             self.data_dir.note(file.sync().attempt("fsync a segment in", &dir))?;
+        }
+        if created {
+            self.data_dir.note(self.sync_creation(&dir))?;
         }
         if names {
             self.data_dir.note(self.disk().sync_dir(&dir).attempt("fsync", &dir))?;
@@ -463,6 +480,17 @@ impl Log {
         }
         drop(turn);
         Ok(())
+    }
+
+    fn sync_creation(&self, dir: &Path) -> Result<(), StorageError> {
+        let path = dir.join(checkpoint::PARTITION_METADATA);
+        match self.disk().open(&path, false) {
+            Ok(file) => file.sync().attempt("fsync", &path)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StorageError::new("open", &path, error)),
+        }
+        let root = self.data_dir.path();
+        self.disk().sync_dir(root).attempt("fsync", root)
     }
 
     /// Whether `flush.ms` wants a flush by now.
@@ -555,23 +583,31 @@ impl Log {
 
     /// Writes everything out, fsyncs it and takes no more calls. The manager then writes the clean shutdown marker.
     pub fn close(&self) -> Result<(), StorageError> {
-        let mut inner = self.open_inner()?;
-        let (disk, end) = (self.disk(), inner.log_end_offset);
-        self.data_dir.note(inner.active()?.seal(disk))?;
-        let snapshot = self.take_snapshot(&mut inner, end);
-        self.data_dir.note(snapshot)?;
-        let mut files = self.data_dir.note(inner.active()?.files_to_sync(disk, true))?;
-        // The indexes too: a clean start trusts them.
-        for file in files.drain(..) {
-            self.data_dir
-                .note(file.sync().attempt("fsync a segment in", &inner.dir))?;
-        }
-        inner.names_unsynced = true;
-        drop(inner);
         self.flush()?;
-        let mut inner = self.lock();
+        let mut inner = self.open_inner()?;
+        if inner.changed {
+            let written = self.write_out(&mut inner);
+            self.data_dir.note(written)?;
+        }
         inner.closed = true;
         inner.tail.clear();
+        Ok(())
+    }
+
+    /// Writes and fsyncs what a clean start trusts: the end of the records, their indexes, the producers.
+    fn write_out(&self, inner: &mut Inner) -> Result<(), StorageError> {
+        let (disk, end, dir) = (self.disk(), inner.log_end_offset, inner.dir.clone());
+        inner.active()?.seal(disk)?;
+        self.take_snapshot(inner, end)?;
+        let mut files = inner.active()?.files_to_sync(disk, true)?;
+        let path = dir.join(segment::file_name(end, recovery::SNAPSHOT));
+        files.push(disk.open(&path, true).attempt("open", &path)?);
+        for file in files {
+            file.sync().attempt("fsync a file in", &dir)?;
+        }
+        disk.sync_dir(&dir).attempt("fsync", &dir)?;
+        inner.recovery_point = end;
+        inner.names_unsynced = false;
         Ok(())
     }
 }

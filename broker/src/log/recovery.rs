@@ -21,7 +21,7 @@ use ottla_protocol::records::{ControlRecord, Decompressor, RecordBatch};
 
 use super::checkpoint::{self, LEADER_EPOCHS, PARTITION_METADATA};
 use super::data_dir::DataDir;
-use super::disk::{Disk, remove_if_exists, replace_file};
+use super::disk::{Disk, remove_if_exists};
 use super::error::{Attempt, StorageError};
 use super::index::{IndexEntry, OffsetEntry, TimeEntry};
 use super::scan::{BATCH_WINDOW, HEADER_WINDOW, Window, epoch_fits, find_batch, fits};
@@ -313,10 +313,10 @@ impl Loader<'_> {
             Some(epochs) => epochs.clone(),
             None => self.epochs_from_batches(&mut found.segments)?,
         };
-        let mut log_end_offset = self.recover_segments(&mut found, stored.as_ref())?;
+        let (mut log_end_offset, mut changed) = self.recover_segments(&mut found, stored.as_ref())?;
         if log_end_offset < self.start.log_start_offset {
             // What the log had is deleted or lost; its offsets must not be given out again.
-            log_end_offset = self.start.log_start_offset;
+            (log_end_offset, changed) = (self.start.log_start_offset, true);
             self.drop_segments(&mut found, 0)?;
             found.segments.push(Segment::create(
                 self.disk,
@@ -354,7 +354,9 @@ impl Loader<'_> {
             snapshots: found.snapshots,
             tail: Tail::new(tail),
             generation: 0,
-            names_unsynced: true,
+            names_unsynced: changed,
+            created_unsynced: created,
+            changed: changed || !self.start.clean,
             unflushed_since_ms: None,
             doomed: Vec::new(),
             closed: false,
@@ -411,10 +413,10 @@ impl Loader<'_> {
         Ok(found)
     }
 
-    /// Checks, rebuilds and cuts what needs it. Returns the log end offset.
-    fn recover_segments(&self, found: &mut Found, epochs: Option<&LeaderEpochs>) -> Result<i64, StorageError> {
+    /// Checks, rebuilds and cuts what needs it. Returns the log end offset, and whether anything was written.
+    fn recover_segments(&self, found: &mut Found, epochs: Option<&LeaderEpochs>) -> Result<(i64, bool), StorageError> {
         let bases: Vec<i64> = found.segments.iter().map(Segment::base_offset).collect();
-        let mut log_end_offset = self.start.log_start_offset;
+        let (mut log_end_offset, mut changed) = (self.start.log_start_offset, false);
         for (number, base_offset) in bases.iter().copied().enumerate() {
             let following = bases.get(number + 1).copied();
             let has_indexes = found.has_indexes(base_offset);
@@ -434,7 +436,7 @@ impl Loader<'_> {
                 continue;
             }
             let (cut, end_offset) = self.recover_segment(segment, end, epochs)?;
-            log_end_offset = end_offset;
+            (log_end_offset, changed) = (end_offset, true);
             // A power loss may also take the end of a segment away between two batches, and leave the next one.
             let lost = unflushed && following.is_some_and(|following| end_offset < following);
             if (cut || lost) && following.is_some() {
@@ -442,7 +444,7 @@ impl Loader<'_> {
                 break;
             }
         }
-        Ok(log_end_offset.max(bases.first().copied().unwrap_or(0)))
+        Ok((log_end_offset.max(bases.first().copied().unwrap_or(0)), changed))
     }
 
     /// The end of an active segment after a clean stop: walks from the last index entry. `None` if that does not end
@@ -553,12 +555,22 @@ impl Loader<'_> {
             Some(id) => Ok(id),
             None if given == Uuid::ZERO => Ok(given),
             None => {
-                let text = checkpoint::encode_topic_id(given);
-                replace_file(self.disk, &path, text.as_bytes()).attempt("write", &path)?;
+                write_topic_id(self.disk, &self.dir, given)?;
                 Ok(given)
             }
         }
     }
+}
+
+/// Writes `partition.metadata`. The first flush of the log makes it durable.
+pub(super) fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: Uuid) -> Result<(), StorageError> {
+    let path = dir.join(PARTITION_METADATA);
+    let write = || {
+        let file = disk.open(&path, true)?;
+        file.set_len(0)?;
+        file.write_at(checkpoint::encode_topic_id(topic_id).as_bytes(), 0)
+    };
+    write().attempt("write", &path)
 }
 
 /// Splits `00000000000000000042.log` into offset and suffix.

@@ -105,6 +105,7 @@ impl Log {
             return Ok(());
         }
         inner.log_start_offset = offset;
+        inner.changed = true;
         let mut epochs = LeaderEpochs::clone(&inner.epochs);
         if epochs.truncate_from_start(offset) {
             write_epochs(self.disk(), &inner.dir, &epochs)?;

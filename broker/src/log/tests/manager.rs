@@ -222,3 +222,42 @@ fn the_metadata_log_is_opened_apart_and_kept_apart() {
     assert_eq!(read_all(&log), [(0, 1), (2, 4), (5, 5)]);
     assert_eq!(log.latest_epoch(), Some(6));
 }
+
+#[test]
+fn a_topic_id_lost_before_the_first_flush_is_written_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let dirs = [temp.path().to_owned()];
+    drop(loaded(&dirs).create_log("t", id(1), 0, small(), NOW).unwrap());
+    let path = dirs[0].join("t-0").join("partition.metadata");
+    std::fs::write(&path, b"").unwrap();
+    let manager = loaded(&dirs);
+    assert_eq!(manager.get("t", 0).unwrap().topic_id(), Uuid::ZERO);
+    assert_eq!(
+        manager.create_log("t", id(1), 0, small(), NOW).unwrap().topic_id(),
+        id(1)
+    );
+    assert!(std::fs::read_to_string(&path).unwrap().ends_with(&id(1).to_string()));
+}
+
+#[test]
+fn an_idle_partition_costs_no_fsync_at_all() {
+    let disk = crate::log::disk::simulated::SimulatedDisk::new();
+    let open = || LogManager::open(Arc::new(disk.clone()), ManagerConfig::new(vec!["/data".into()], 1)).unwrap();
+    let manager = open();
+    manager.load_logs(&|_| small(), NOW).unwrap();
+    let before = disk.syncs();
+    for partition in 0..50 {
+        manager.create_log("t", id(1), partition, small(), NOW).unwrap();
+    }
+    assert_eq!(disk.syncs(), before, "creation waits for the first flush");
+    manager.close(1);
+    let manager = open();
+    manager.load_logs(&|_| small(), NOW).unwrap();
+    let loaded = disk.syncs();
+    manager.flush_all();
+    assert_eq!(disk.syncs(), loaded);
+    for log in manager.logs() {
+        log.close().unwrap();
+    }
+    assert_eq!(disk.syncs(), loaded);
+}

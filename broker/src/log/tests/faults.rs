@@ -10,8 +10,7 @@ fn simulated(config: LogConfig) -> (SimulatedDisk, Bench) {
     let disk = SimulatedDisk::new();
     let bench = Bench {
         disk: Arc::new(disk.clone()),
-        root: "/data".into(),
-        ..Bench::new(config)
+        ..Bench::in_memory(config)
     };
     (disk, bench)
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ottla_protocol::Uuid;
 use ottla_protocol::records::{Compression, RecordBatch, RecordBatchBuilder, RecordBatches};
 
+use super::disk::simulated::SimulatedDisk;
 use super::disk::{Disk, RealDisk};
 use super::{AppendError, AppendInfo, AppendOrigin, DataDir, Log, LogConfig, LogSlice, LogStart, TailBudget};
 
@@ -44,6 +45,36 @@ impl Bench {
             tail_bytes: 0,
             _temp: Some(temp),
         }
+    }
+
+    /// On a simulated disk, where nothing waits for hardware.
+    pub fn in_memory(config: LogConfig) -> Bench {
+        Bench {
+            disk: Arc::new(SimulatedDisk::new()),
+            root: "/data".into(),
+            config,
+            tail_bytes: 0,
+            _temp: None,
+        }
+    }
+
+    /// The content of a file.
+    pub fn get(&self, path: &Path) -> Vec<u8> {
+        self.disk.read(path).unwrap()
+    }
+
+    /// Replaces the content of a file.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let file = self.disk.open(path, true).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    }
+
+    /// Changes one bit of a file.
+    pub fn flip(&self, path: &Path, position: usize, bit: u8) {
+        let mut bytes = self.get(path);
+        bytes[position] ^= 1 << bit;
+        self.put(path, &bytes);
     }
 
     pub fn open(&self) -> Log {
@@ -151,13 +182,6 @@ pub fn read_all(log: &Log) -> Vec<(i64, i64)> {
         from = slice.next_offset;
     }
     all
-}
-
-/// Writes over a byte of a file.
-pub fn flip(path: &Path, position: usize, bit: u8) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[position] ^= 1 << bit;
-    std::fs::write(path, bytes).unwrap();
 }
 
 pub fn first(bytes: &[u8]) -> RecordBatch<'_> {

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::disk::simulated::SimulatedDisk;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -138,8 +137,7 @@ proptest! {
     #[test]
     fn a_log_answers_as_a_list_of_batches_would(steps in proptest::collection::vec(step(), 1..80), tail in any::<bool>()) {
         let tail_bytes = if tail { 3000 } else { 0 };
-        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
-        run(Bench { tail_bytes, disk, root: "/data".into(), ..Bench::new(small()) }, &steps)?;
+        run(Bench { tail_bytes, ..Bench::in_memory(small()) }, &steps)?;
     }
 }
 

@@ -9,7 +9,7 @@ fn code(result: Result<AppendInfo, AppendError>) -> ErrorCode {
 
 #[test]
 fn a_repeat_is_answered_with_the_offset_of_the_first_copy() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     append(&log, &batch(5)).unwrap();
     let first = append(&log, &batch_from(9, 0, 0, 3)).unwrap();
@@ -33,7 +33,7 @@ fn a_repeat_is_answered_with_the_offset_of_the_first_copy() {
 #[test]
 fn what_producers_wrote_last_survives_a_start_of_any_kind() {
     for (clean, without_snapshots) in [(true, false), (false, false), (false, true), (true, true)] {
-        let bench = Bench::new(small());
+        let bench = Bench::in_memory(small());
         let log = bench.open();
         for number in 0..30 {
             append(&log, &batch_from(9, 2, number * 2, 2)).unwrap();
@@ -44,7 +44,7 @@ fn what_producers_wrote_last_survives_a_start_of_any_kind() {
         drop(log);
         if without_snapshots {
             for name in bench.names().iter().filter(|name| name.ends_with(".snapshot")) {
-                std::fs::write(bench.dir().join(name), b"garbled").unwrap();
+                bench.put(&bench.dir().join(name), b"garbled");
             }
         }
         let log = bench.open_with(LogStart {
@@ -64,7 +64,7 @@ fn what_producers_wrote_last_survives_a_start_of_any_kind() {
 
 #[test]
 fn truncation_takes_sequences_back() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     for number in 0..30 {
         append(&log, &batch_from(9, 2, number * 2, 2)).unwrap();
@@ -83,7 +83,7 @@ fn truncation_takes_sequences_back() {
 #[test]
 fn producers_outlive_their_records_even_through_a_restart() {
     for clean in [true, false] {
-        let bench = Bench::new(LogConfig {
+        let bench = Bench::in_memory(LogConfig {
             retention_bytes: 0,
             ..small()
         });
@@ -119,7 +119,7 @@ fn producers_outlive_their_records_even_through_a_restart() {
 
 #[test]
 fn idle_producers_are_forgotten_after_their_time() {
-    let bench = Bench::new(LogConfig {
+    let bench = Bench::in_memory(LogConfig {
         producer_id_expiration_ms: 1000,
         ..small()
     });
@@ -137,12 +137,12 @@ fn idle_producers_are_forgotten_after_their_time() {
 
 #[test]
 fn a_follower_remembers_what_its_leader_accepted() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let leader = bench.open();
     for number in 0..5 {
         append(&leader, &batch_from(9, 2, number * 2, 2)).unwrap();
     }
-    let follower_bench = Bench::new(small());
+    let follower_bench = Bench::in_memory(small());
     let follower = follower_bench.open();
     let bytes = read(&leader, 0).batches.concat();
     let info = follower.append_as_follower(&bytes, NOW).unwrap();

@@ -16,25 +16,20 @@ fn segment_path(bench: &Bench, base_offset: i64, suffix: &str) -> std::path::Pat
     bench.dir().join(format!("{base_offset:020}{suffix}"))
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-/// The same files in a directory of their own.
+/// The same files on a disk of their own.
 fn copy_of(bench: &Bench) -> Bench {
-    let copy = Bench::new(bench.config.clone());
-    copy_dir(&bench.dir(), &copy.dir());
+    let copy = Bench::in_memory(bench.config.clone());
+    copy.disk.create_dir_all(&copy.dir()).unwrap();
+    for name in bench.names() {
+        copy.put(&copy.dir().join(&name), &bench.get(&bench.dir().join(&name)));
+    }
     copy
 }
 
 #[test]
 fn a_torn_tail_is_cut_to_the_last_whole_batch_at_every_length() {
     for clean in [false, true] {
-        let bench = Bench::new(LogConfig {
+        let bench = Bench::in_memory(LogConfig {
             index_interval_bytes: 100,
             ..LogConfig::default()
         });
@@ -43,19 +38,14 @@ fn a_torn_tail_is_cut_to_the_last_whole_batch_at_every_length() {
             bench.open().close().unwrap();
         }
         let path = segment_path(&bench, 0, ".log");
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = bench.get(&path);
         let mut ends = Vec::new();
         for batch in RecordBatches::new(&bytes) {
             ends.push(ends.last().copied().unwrap_or(0) + batch.unwrap().size());
         }
         for length in ends[1]..bytes.len() {
             let copy = copy_of(&bench);
-            std::fs::OpenOptions::new()
-                .write(true)
-                .open(segment_path(&copy, 0, ".log"))
-                .unwrap()
-                .set_len(length as u64)
-                .unwrap();
+            copy.put(&segment_path(&copy, 0, ".log"), &bytes[..length]);
             let start = LogStart {
                 clean,
                 recovery_point: if clean { 12 } else { 0 },
@@ -73,7 +63,7 @@ fn a_torn_tail_is_cut_to_the_last_whole_batch_at_every_length() {
 
 #[test]
 fn no_flipped_bit_of_a_stored_batch_is_ever_served() {
-    let bench = Bench::new(LogConfig {
+    let bench = Bench::in_memory(LogConfig {
         index_interval_bytes: 100,
         ..LogConfig::default()
     });
@@ -84,14 +74,14 @@ fn no_flipped_bit_of_a_stored_batch_is_ever_served() {
     }
     log.close().unwrap();
     let path = segment_path(&bench, 0, ".log");
-    let good = std::fs::read(&path).unwrap();
+    let good = bench.get(&path);
     let sizes: Vec<usize> = RecordBatches::new(&good).map(|batch| batch.unwrap().size()).collect();
     let (start, end) = (sizes[0] + sizes[1], sizes[0] + sizes[1] + sizes[2]);
     let damaged_offsets = 4..6;
     for bit in start * 8..end * 8 {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&path, &bytes).unwrap();
+        bench.put(&path, &bytes);
         let log = bench.open_with(LogStart {
             clean: true,
             recovery_point: 9,
@@ -122,12 +112,12 @@ fn no_flipped_bit_of_a_stored_batch_is_ever_served() {
             }
         }
     }
-    std::fs::write(&path, &good).unwrap();
+    bench.put(&path, &good);
 }
 
 #[test]
 fn no_flipped_bit_of_the_last_batch_survives_an_unclean_start() {
-    let bench = Bench::new(LogConfig::default());
+    let bench = Bench::in_memory(LogConfig::default());
     let log = bench.open();
     for epoch in [0, 0, 5] {
         log.append_as_leader(&batch(2), epoch, AppendOrigin::Client, NOW)
@@ -135,13 +125,13 @@ fn no_flipped_bit_of_the_last_batch_survives_an_unclean_start() {
     }
     drop(log);
     let path = segment_path(&bench, 0, ".log");
-    let good = std::fs::read(&path).unwrap();
+    let good = bench.get(&path);
     let last = good.len() - first(&batch(2)).size();
     for bit in last * 8..good.len() * 8 {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&path, &bytes).unwrap();
-        std::fs::write(bench.dir().join(LEADER_EPOCHS), "0\n2\n0 0\n5 4\n").unwrap();
+        bench.put(&path, &bytes);
+        bench.put(&bench.dir().join(LEADER_EPOCHS), b"0\n2\n0 0\n5 4\n");
         let log = bench.open();
         assert_eq!(log.log_end_offset(), 4, "bit {bit}");
         assert_eq!(read_all(&log), [(0, 1), (2, 3)]);
@@ -151,14 +141,14 @@ fn no_flipped_bit_of_the_last_batch_survives_an_unclean_start() {
 
 #[test]
 fn damage_below_the_recovery_point_is_stepped_over() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let all = crashed(&bench, &[2; 30]);
-    let bytes = std::fs::read(segment_path(&bench, 0, ".log")).unwrap();
+    let bytes = bench.get(&segment_path(&bench, 0, ".log"));
     let size = first(&bytes).size();
     // A payload bit, a length bit and a magic bit, each in a batch of the first segment.
     for (position, bit) in [(size + 70, 3), (size + 11, 6), (size + 16, 0), (size * 3 + 8, 1)] {
         let copy = copy_of(&bench);
-        flip(&segment_path(&copy, 0, ".log"), position, bit);
+        copy.flip(&segment_path(&copy, 0, ".log"), position, bit);
         let log = copy.open_with(LogStart {
             recovery_point: 60,
             ..LogStart::default()
@@ -177,11 +167,11 @@ fn damage_below_the_recovery_point_is_stepped_over() {
 
 #[test]
 fn damage_above_the_recovery_point_cuts_the_rest_off() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let all = crashed(&bench, &[2; 30]);
-    let bytes = std::fs::read(segment_path(&bench, 0, ".log")).unwrap();
+    let bytes = bench.get(&segment_path(&bench, 0, ".log"));
     let size = first(&bytes).size();
-    flip(&segment_path(&bench, 0, ".log"), size * 2 + 70, 3);
+    bench.flip(&segment_path(&bench, 0, ".log"), size * 2 + 70, 3);
     let log = bench.open_with(LogStart {
         recovery_point: 2,
         ..LogStart::default()
@@ -194,7 +184,7 @@ fn damage_above_the_recovery_point_cuts_the_rest_off() {
 
 #[test]
 fn indexes_are_built_again_when_they_are_missing_or_garbled() {
-    let bench = Bench::new(LogConfig {
+    let bench = Bench::in_memory(LogConfig {
         segment_bytes: 2000,
         index_interval_bytes: 150,
         ..LogConfig::default()
@@ -209,29 +199,20 @@ fn indexes_are_built_again_when_they_are_missing_or_garbled() {
     }
     let all = read_all(&log);
     log.close().unwrap();
-    type Damage = fn(&Path);
+    type Damage = fn(Vec<u8>) -> Option<Vec<u8>>;
     let damages: [(&str, Damage); 6] = [
-        ("deleted", |path| std::fs::remove_file(path).unwrap()),
-        ("emptied", |path| std::fs::write(path, b"").unwrap()),
-        ("a length that is no multiple", |path| {
-            std::fs::write(path, b"abc").unwrap()
-        }),
-        ("zeros", |path| {
-            let length = std::fs::read(path).unwrap().len();
-            std::fs::write(path, vec![0; length]).unwrap();
-        }),
-        ("ones", |path| {
-            let length = std::fs::read(path).unwrap().len();
-            std::fs::write(path, vec![0xff; length]).unwrap();
-        }),
-        ("shifted values", |path| {
-            let mut bytes = std::fs::read(path).unwrap();
+        ("deleted", |_| None),
+        ("emptied", |_| Some(Vec::new())),
+        ("a length that is no multiple", |_| Some(b"abc".to_vec())),
+        ("zeros", |bytes| Some(vec![0; bytes.len()])),
+        ("ones", |bytes| Some(vec![0xff; bytes.len()])),
+        ("shifted values", |mut bytes| {
             bytes
                 .iter_mut()
                 .skip(3)
                 .step_by(4)
                 .for_each(|byte| *byte = byte.wrapping_add(1));
-            std::fs::write(path, bytes).unwrap();
+            Some(bytes)
         }),
     ];
     for clean in [true, false] {
@@ -239,7 +220,11 @@ fn indexes_are_built_again_when_they_are_missing_or_garbled() {
             for (name, damage) in damages {
                 let copy = copy_of(&bench);
                 for file in copy.names().iter().filter(|file| file.ends_with(suffix)) {
-                    damage(&copy.dir().join(file));
+                    let path = copy.dir().join(file);
+                    match damage(copy.get(&path)) {
+                        Some(bytes) => copy.put(&path, &bytes),
+                        None => copy.disk.remove_file(&path).unwrap(),
+                    }
                 }
                 let log = copy.open_with(LogStart {
                     clean,
@@ -266,7 +251,7 @@ fn indexes_are_built_again_when_they_are_missing_or_garbled() {
 
 #[test]
 fn leader_epochs_are_built_again_when_the_checkpoint_is_missing_or_garbled() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     for epoch in [0, 0, 2, 2, 2, 7, 9, 9] {
         log.append_as_leader(&batch(3), epoch, AppendOrigin::Client, NOW)
@@ -275,7 +260,7 @@ fn leader_epochs_are_built_again_when_the_checkpoint_is_missing_or_garbled() {
     let epochs = log.leader_epochs();
     log.close().unwrap();
     let path = bench.dir().join(LEADER_EPOCHS);
-    let good = std::fs::read(&path).unwrap();
+    let good = bench.get(&path);
     for clean in [true, false] {
         for damage in [
             None,
@@ -285,8 +270,8 @@ fn leader_epochs_are_built_again_when_the_checkpoint_is_missing_or_garbled() {
             Some(&good[..good.len() - 3]),
         ] {
             match damage {
-                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
-                None => std::fs::remove_file(&path).unwrap(),
+                Some(bytes) => bench.put(&path, &bytes),
+                None => bench.disk.remove_file(&path).unwrap(),
             }
             let log = bench.open_with(LogStart {
                 clean,
@@ -294,19 +279,19 @@ fn leader_epochs_are_built_again_when_the_checkpoint_is_missing_or_garbled() {
                 ..LogStart::default()
             });
             assert_eq!(log.leader_epochs(), epochs);
-            assert_eq!(std::fs::read(&path).unwrap(), good);
+            assert_eq!(bench.get(&path), good);
         }
     }
 }
 
 #[test]
 fn an_epoch_is_in_the_checkpoint_before_its_first_batch() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     append(&log, &batch(4)).unwrap();
     log.append_as_leader(&batch(1), 3, AppendOrigin::Client, NOW).unwrap();
     assert_eq!(
-        std::fs::read_to_string(bench.dir().join(LEADER_EPOCHS)).unwrap(),
+        String::from_utf8(bench.get(&bench.dir().join(LEADER_EPOCHS))).unwrap(),
         "0\n2\n0 0\n3 4\n"
     );
     let error = log
@@ -322,14 +307,14 @@ fn an_epoch_is_in_the_checkpoint_before_its_first_batch() {
 
 #[test]
 fn leftovers_of_an_earlier_run_are_removed() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     crashed(&bench, &[3, 3]);
     for name in [
         "00000000000000000000.log.deleted",
         "leader-epoch-checkpoint.tmp",
         "00000000000000000009.index",
     ] {
-        std::fs::write(bench.dir().join(name), b"left").unwrap();
+        bench.put(&bench.dir().join(name), b"left");
     }
     bench.open();
     let names = bench.names();
@@ -343,14 +328,14 @@ fn leftovers_of_an_earlier_run_are_removed() {
 
 #[test]
 fn lost_segments_do_not_give_their_offsets_out_again() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open_with(LogStart {
         log_start_offset: 500,
         ..LogStart::default()
     });
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (500, 500));
     drop(log);
-    let behind = Bench::new(small());
+    let behind = Bench::in_memory(small());
     crashed(&behind, &[5, 5]);
     let log = behind.open_with(LogStart {
         log_start_offset: 300,
@@ -362,7 +347,7 @@ fn lost_segments_do_not_give_their_offsets_out_again() {
 
 #[test]
 fn files_are_named_and_laid_out_as_kafka_does() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     for _ in 0..12 {
         append(&log, &batch_from(4, 0, log.log_end_offset() as i32, 2)).unwrap();
@@ -373,7 +358,7 @@ fn files_are_named_and_laid_out_as_kafka_does() {
     let bases: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".log")).collect();
     assert!(bases.len() > 1);
     for base in &bases {
-        let read = |suffix: &str| std::fs::read(bench.dir().join(format!("{base}{suffix}"))).unwrap();
+        let read = |suffix: &str| bench.get(&bench.dir().join(format!("{base}{suffix}")));
         let (records, index, times) = (read(".log"), read(".index"), read(".timeindex"));
         assert_eq!((index.len() % 8, times.len() % 12), (0, 0));
         assert!(!times.is_empty(), "a complete segment ends with its largest timestamp");

@@ -20,7 +20,7 @@ fn the_first_record_at_or_after_a_time_is_found_within_its_batch() {
         Compression::Gzip,
         Compression::Snappy,
     ] {
-        let bench = Bench::new(small());
+        let bench = Bench::in_memory(small());
         let log = bench.open();
         for number in 0..20 {
             let time = number * 100;
@@ -39,7 +39,7 @@ fn the_first_record_at_or_after_a_time_is_found_within_its_batch() {
 
 #[test]
 fn times_need_not_grow() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     for times in [[500, 100], [300, 900], [200, 900], [100, 50]] {
         append(&log, &batch_of(&times, 300, Compression::None)).unwrap();
@@ -62,7 +62,7 @@ fn times_need_not_grow() {
 
 #[test]
 fn an_empty_log_has_no_times() {
-    let bench = Bench::new(small());
+    let bench = Bench::in_memory(small());
     let log = bench.open();
     assert_eq!(log.offset_for_timestamp(0).unwrap(), None);
     assert_eq!(log.max_timestamp_offset().unwrap(), None);
@@ -74,7 +74,7 @@ fn the_brokers_time_replaces_the_producers() {
         message_timestamp_type: ottla_protocol::records::TimestampType::LogAppendTime,
         ..small()
     };
-    let bench = Bench::new(config);
+    let bench = Bench::in_memory(config);
     let log = bench.open();
     for number in 0..10 {
         let sent = batch_of(&[5, 6, 7], 20, Compression::None);
@@ -101,7 +101,7 @@ fn a_repeat_is_answered_with_the_first_copys_time() {
         message_timestamp_type: ottla_protocol::records::TimestampType::LogAppendTime,
         ..small()
     };
-    let bench = Bench::new(config);
+    let bench = Bench::in_memory(config);
     let log = bench.open();
     let sent = batch_from(1, 0, 0, 2);
     log.append_as_leader(&sent, 0, AppendOrigin::Client, NOW).unwrap();

@@ -5,7 +5,7 @@ use ottla_protocol::ErrorCode;
 use ottla_protocol::records::{TimestampType, batch as patch, crc32c};
 
 fn refused(config: LogConfig, records: &[u8]) -> AppendError {
-    let bench = Bench::new(config);
+    let bench = Bench::in_memory(config);
     let log = bench.open();
     let error = append(&log, records).unwrap_err();
     assert_eq!(log.log_end_offset(), 0);
@@ -31,7 +31,7 @@ fn a_request_holds_exactly_one_whole_batch() {
     let one = batch(2);
     assert_eq!(code(&one[..one.len() - 1]), ErrorCode::InvalidRecord);
     assert_eq!(code(&[batch(1), batch(1)].concat()), ErrorCode::InvalidRecord);
-    let bench = Bench::new(LogConfig::default());
+    let bench = Bench::in_memory(LogConfig::default());
     let log = bench.open();
     append(&log, &[&one[..], &one[..30]].concat()).unwrap();
     assert_eq!(log.size(), one.len() as u64, "the part of a second one is dropped");
@@ -141,7 +141,7 @@ fn a_batch_may_be_as_large_as_the_topic_says_and_no_larger() {
     let error = refused(limit(size - 1), &records);
     assert!(matches!(error, AppendError::TooLarge { size: found, limit } if (found, limit) == (size, size - 1)));
     assert_eq!(error.code(), ErrorCode::MessageTooLarge);
-    append(&Bench::new(limit(size)).open(), &records).unwrap();
+    append(&Bench::in_memory(limit(size)).open(), &records).unwrap();
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn compacted_topics_demand_keys_and_name_the_records_without() {
         .map(|record| record.batch_index)
         .collect();
     assert_eq!(named, [1, 3]);
-    append(&Bench::new(LogConfig::default()).open(), &records).unwrap();
+    append(&Bench::in_memory(LogConfig::default()).open(), &records).unwrap();
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn times_too_far_away_are_refused_record_by_record() {
     assert_eq!(named, [1, 5]);
     let fine = [NOW, -1, NOW - 1000, NOW + 100];
     append(
-        &Bench::new(config.clone()).open(),
+        &Bench::in_memory(config.clone()).open(),
         &batch_of(&fine, 5, Compression::None),
     )
     .unwrap();
@@ -201,14 +201,18 @@ fn times_too_far_away_are_refused_record_by_record() {
         message_timestamp_type: TimestampType::LogAppendTime,
         ..config
     };
-    append(&Bench::new(by_broker).open(), &batch_of(&times, 5, Compression::None)).unwrap();
+    append(
+        &Bench::in_memory(by_broker).open(),
+        &batch_of(&times, 5, Compression::None),
+    )
+    .unwrap();
 }
 
 #[test]
 fn the_default_refuses_what_is_an_hour_ahead() {
     let hour = 3_600_000;
     append(
-        &Bench::new(LogConfig::default()).open(),
+        &Bench::in_memory(LogConfig::default()).open(),
         &batch_of(&[NOW + hour, 0], 5, Compression::None),
     )
     .unwrap();
@@ -229,7 +233,7 @@ fn producers_may_not_claim_the_brokers_time() {
 fn a_wrong_max_timestamp_is_put_right() {
     let mut records = batch_of(&[NOW, NOW + 7, NOW + 3], 5, Compression::None);
     patch::patch_max_timestamp(&mut records, NOW + 99);
-    let bench = Bench::new(LogConfig::default());
+    let bench = Bench::in_memory(LogConfig::default());
     let log = bench.open();
     append(&log, &records).unwrap();
     let slice = read(&log, 0);
@@ -246,7 +250,7 @@ fn compressed_records_are_read_before_they_are_accepted() {
         Compression::Zstd,
     ] {
         let good = batch_of(&[NOW; 20], 100, compression);
-        let bench = Bench::new(LogConfig::default());
+        let bench = Bench::in_memory(LogConfig::default());
         let log = bench.open();
         append(&log, &good).unwrap();
         assert_eq!(log.size(), good.len() as u64, "the bytes stay as they came");
@@ -282,7 +286,7 @@ fn a_topic_may_want_another_codec() {
         Compression::Zstd,
     ] {
         for source in [Compression::None, Compression::Lz4, Compression::Zstd] {
-            let bench = Bench::new(LogConfig {
+            let bench = Bench::in_memory(LogConfig {
                 compression: Some(target),
                 ..LogConfig::default()
             });
@@ -303,7 +307,7 @@ fn a_topic_may_want_another_codec() {
 
 #[test]
 fn coordinators_may_write_what_clients_may_not() {
-    let bench = Bench::new(LogConfig::default());
+    let bench = Bench::in_memory(LogConfig::default());
     let log = bench.open();
     let control = with(batch_from(1, 0, -1, 1), 21, &[0, 0x20]);
     log.append_as_leader(&control, 0, AppendOrigin::Coordinator, NOW)

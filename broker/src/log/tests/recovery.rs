@@ -270,7 +270,7 @@ fn leader_epochs_are_built_again_when_the_checkpoint_is_missing_or_garbled() {
             Some(&good[..good.len() - 3]),
         ] {
             match damage {
-                Some(bytes) => bench.put(&path, &bytes),
+                Some(bytes) => bench.put(&path, bytes),
                 None => bench.disk.remove_file(&path).unwrap(),
             }
             let log = bench.open_with(LogStart {

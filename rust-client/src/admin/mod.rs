@@ -6,6 +6,8 @@
 
 mod cluster;
 mod configs;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::collections::BTreeMap;

@@ -221,7 +221,7 @@ fn absorb_metadata(shared: &Arc<Shared>) {
 
 fn recreated(state: &mut State, topic: &Arc<str>, shared: &Shared) {
     let moved = state.subscription.handle_recreated(topic);
-    tracing::warn!(%topic, "the topic was deleted and created anew; its partitions start over by auto.offset.reset");
+    tracing::warn!(%topic, "the topic was deleted and created anew; its partitions are read from the beginning");
     if state.subscription.without_position().next().is_some() {
         for partition in moved {
             let text = format!("{partition}: the topic was deleted and created anew, and auto.offset.reset is none");

@@ -10,6 +10,7 @@ use ottla_protocol::messages::*;
 use ottla_protocol::records::batch::patch_base_offset;
 use ottla_protocol::records::{Compression, Decompressor, EndTransactionMarker, RecordBatchBuilder, RecordError};
 use ottla_protocol::{ApiKey, ErrorCode, Records};
+use proptest::prelude::{prop_assert_eq, proptest};
 
 use super::decode::{CompletedFetch, DecodeOptions, OpenFetch, Step};
 use super::*;
@@ -131,6 +132,25 @@ fn records_come_once_and_in_order_however_they_are_cut() {
                 "{compression}, {most} at once"
             );
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_batches_and_the_cuts_every_record_comes_once(
+        sizes in proptest::collection::vec((1i64..6, 0i64..3, 0u8..5), 1..8),
+        start in 0i64..40,
+        most in 1usize..9,
+    ) {
+        let (mut next, mut batches, mut expected) = (0, Vec::new(), Vec::new());
+        for (count, gap, codec) in sizes {
+            let codec = Compression::from_code(codec).unwrap();
+            batches.push(Batch::new(next, count).compressed(codec).bytes());
+            expected.extend((next..next + count).filter(|offset| *offset >= start));
+            next += count + gap;
+        }
+        let (offsets, _, error) = read(&mut open(batches, start, None), most);
+        prop_assert_eq!((offsets, error), (expected, None));
     }
 }
 

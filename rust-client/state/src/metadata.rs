@@ -135,7 +135,7 @@ pub enum Scope {
 const MAX_PARTITION_INDEX: i32 = 1_000_000;
 
 /// The most nodes taken from one answer, for the same reason.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 10_000;
 
 impl ClusterSnapshot {
     /// All known brokers, ordered by id.

@@ -425,10 +425,18 @@ impl SubscriptionState {
         self.fail(partition, now);
     }
 
-    /// The topic of these partitions was deleted and created anew: their offsets mean nothing any more. The policy
-    /// decides where to start; without one the application must seek.
+    /// The topic was deleted and created anew: its partitions' offsets mean nothing any more. Gives those that moved.
+    ///
+    /// They start at the beginning, also under `latest`: all of the new topic was written after the old one was
+    /// being read, so skipping any of it would lose records. Without a policy the application must seek.
     pub fn handle_recreated(&mut self, topic: &str) -> Vec<TopicPartition> {
-        let place = self.policy_place();
+        let place = match self.policy {
+            ResetPolicy::None => Place::Unknown,
+            _ => Place::Resetting {
+                target: Target::Earliest,
+                asking: false,
+            },
+        };
         let mut moved = Vec::new();
         let partitions: Vec<_> = self
             .partitions
@@ -667,8 +675,11 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_created_anew_starts_over() {
-        let (mut state, fence) = placed();
+    fn a_topic_created_anew_is_read_from_its_beginning_also_under_latest() {
+        let mut state = state(ResetPolicy::Latest);
+        state.assign(&[tp(0)]);
+        state.seek(&tp(0), 10);
+        let fence = fetches(&state)[0].fence;
         assert_eq!(state.handle_recreated("orders"), [tp(0)]);
         assert!(!state.is_current(&tp(0), fence));
         assert_eq!(

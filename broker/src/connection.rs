@@ -28,6 +28,8 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(30);
 /// After this long without a request, buffers are given back.
 const REST_AFTER: Duration = Duration::from_secs(10);
+/// A connection that has given its buffers back is looked at this often.
+const LONG_REST: Duration = Duration::from_secs(60);
 
 /// What the configuration says about connections.
 #[derive(Debug, Clone, Copy)]
@@ -252,16 +254,18 @@ impl Connection {
         {
             return Err(End::Quiet("it was idle"));
         }
-        if idle >= REST_AFTER {
+        let rested = idle >= REST_AFTER;
+        if rested {
             self.inbox.rest();
             self.outbox.rest();
         }
+        // A quiet connection has nothing left to give back: it is looked at again when it may be closed.
+        let until_rest = if rested { LONG_REST } else { REST_AFTER - idle };
         let until_idle = limit
             .map(|limit| limit.saturating_sub(idle))
             .filter(|left| !left.is_zero());
-        self.alarm
-            .as_mut()
-            .reset(now + until_idle.unwrap_or(REST_AFTER).min(REST_AFTER));
+        let next = until_idle.map_or(until_rest, |left| left.min(until_rest));
+        self.alarm.as_mut().reset(now + next);
         Ok(())
     }
 }

@@ -181,11 +181,27 @@ impl Partition {
         self.waiting.readable(bytes);
     }
 
-    /// Reads whole batches from `offset` on, below the high watermark, up to `max_bytes`.
+    /// Reads whole batches from `offset` on, below `upper`, up to `max_bytes`.
     ///
-    /// With `at_least_one` the first batch comes even if it is larger.
-    pub fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<LogSlice, PartitionError> {
-        Ok(self.log.read(offset, max_bytes, self.high_watermark(), at_least_one)?)
+    /// With `at_least_one` the first batch comes even if it is larger. `upper` is the high watermark or last stable
+    /// offset that the answer tells: read once, so that the answer agrees with itself.
+    pub fn read(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        upper: i64,
+        at_least_one: bool,
+    ) -> Result<LogSlice, PartitionError> {
+        let read = self.log.read(offset, max_bytes, upper, at_least_one);
+        read.map_err(|error| self.explain(error))
+    }
+
+    /// A log that is closed because the partition has left this broker is not a failing disk.
+    pub fn explain(&self, error: ReadError) -> PartitionError {
+        match (self.check_leader(-1), error) {
+            (Err(gone), ReadError::Storage(_)) => gone,
+            (_, error) => PartitionError::Read(error),
+        }
     }
 
     /// Takes in an assignment, and wakes everybody if we no longer lead.

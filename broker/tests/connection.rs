@@ -261,3 +261,21 @@ async fn connections_of_one_address_are_limited() {
         }
     }
 }
+
+#[tokio::test]
+async fn above_max_connections_a_connection_waits_for_a_place() {
+    let cluster = Cluster::builder()
+        .property("max.connections", "1")
+        .start()
+        .await
+        .unwrap();
+    let mut first = Client::connect(&cluster).await;
+    first.call(0, &ApiVersionsRequest::default()).await;
+    let mut second = Client::connect(&cluster).await;
+    second.send(0, &ApiVersionsRequest::default()).await;
+    first.call(0, &ApiVersionsRequest::default()).await;
+    let mut byte = [0; 1];
+    assert!(second.stream.try_read(&mut byte).is_err(), "nobody has accepted it yet");
+    drop(first);
+    assert_eq!(second.receive::<ApiVersionsRequest<'_>>(0).await.decode().error_code, 0);
+}

@@ -291,8 +291,12 @@ impl Plan {
             return Err(ErrorCode::UnsupportedCompressionType.into());
         }
         let max_bytes = wanted.max_bytes.min(self.max_bytes.saturating_sub(taken));
+        let upper = match self.read_committed {
+            true => outcome.last_stable_offset,
+            false => outcome.high_watermark,
+        };
         // Only the first batch of the whole response may exceed the limits.
-        outcome.batches = partition.read(wanted.offset, max_bytes, taken == 0)?.batches;
+        outcome.batches = partition.read(wanted.offset, max_bytes, upper, taken == 0)?.batches;
         Ok(outcome)
     }
 

@@ -12,8 +12,7 @@
 //! Leader epochs are checked from version 4. Not supported: requests of replicas (they are answered as consumers').
 
 use crate::handlers::{Context, Reply};
-use crate::log::Log;
-use crate::replica_manager::HostedTopic;
+use crate::replica_manager::{HostedTopic, Partition};
 use ottla_protocol::ErrorCode;
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -124,21 +123,22 @@ async fn find(
         }
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         timestamp => {
-            let found = search(Arc::clone(log), timestamp).await?;
+            let found = search(partition, timestamp).await?;
             Ok(found.filter(|found| found.offset < limit).unwrap_or(NOTHING))
         }
     }
 }
 
 /// Finds a record by time. This may read the disk, so it goes to a thread where blocking is allowed.
-async fn search(log: Arc<Log>, timestamp: i64) -> Result<Option<Found>, ErrorCode> {
+async fn search(partition: &Partition, timestamp: i64) -> Result<Option<Found>, ErrorCode> {
+    let log = Arc::clone(partition.log());
     let search = move || match timestamp {
         MAX_TIMESTAMP => log.max_timestamp_offset(),
         _ => log.offset_for_timestamp(timestamp),
     };
     let found = tokio::task::spawn_blocking(search).await;
     let found = found.map_err(|_| ErrorCode::UnknownServerError)?;
-    let found = found.map_err(|error| error.code())?;
+    let found = found.map_err(|error| partition.explain(error).code())?;
     Ok(found.map(|found| Found {
         timestamp: found.timestamp,
         offset: found.offset,

@@ -4,7 +4,7 @@
 //! loses a file in the middle of a read.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ottla_broker_state::leader_epochs::LeaderEpochs;
 
@@ -151,6 +151,8 @@ impl Log {
 
     /// Takes no more calls and renames the directory to `name`; the caller removes it later. Returns its new path.
     pub(crate) fn close_and_rename(&self, name: &str) -> Result<PathBuf, StorageError> {
+        // A flush under way fsyncs the directory by its old name: to find it gone would look like a failing disk.
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.open_inner()?;
         inner.closed = true;
         inner.generation += 1;

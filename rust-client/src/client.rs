@@ -133,8 +133,17 @@ impl Client {
     /// At once when the topic cannot be had (invalid name, not authorized), at `deadline` when it does not exist or no
     /// broker answered. The text names the existing topic with the nearest name.
     pub async fn topic_metadata(&self, topic: &str, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
-        let mut changed = self.cluster.changed();
         let fresh = self.cluster.add_interest(topic);
+        let outcome = self.wait_for_topic(topic, fresh, deadline).await;
+        // A topic that is not there is not asked for again and again on behalf of nobody.
+        if outcome.is_err() && fresh {
+            self.cluster.drop_interest(topic);
+        }
+        outcome
+    }
+
+    async fn wait_for_topic(&self, topic: &str, fresh: bool, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
+        let mut changed = self.cluster.changed();
         let mut asked = false;
         loop {
             changed.mark_unchanged();

@@ -1,6 +1,7 @@
-//! A broker for tests that says exactly what a test wants it to say, right or wrong.
+//! What the tests of several rooms share: batches made by hand, and a broker that says exactly what a test wants it
+//! to say, right or wrong.
 //!
-//! It speaks TCP on loopback, reads whole requests and gives each to a script. What the script does not care about
+//! The broker speaks TCP on loopback, reads whole requests and gives each to a script. What the script does not care about
 //! can be answered as a well-behaved broker would ([`Asked::usual`]): one node, itself; one topic, `orders`, with two
 //! partitions, empty.
 
@@ -12,6 +13,8 @@ use ottla_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use ottla_protocol::messages::*;
+use ottla_protocol::records::batch::patch_base_offset;
+use ottla_protocol::records::{Compression, EndTransactionMarker, RecordBatchBuilder};
 use ottla_protocol::wire::Reader;
 use ottla_protocol::{ApiKey, Message, Uuid, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -200,4 +203,77 @@ where
             return;
         }
     }
+}
+
+/// A batch whose values are the offsets of its records.
+pub(crate) struct Batch {
+    base: i64,
+    pub offsets: Vec<i64>,
+    compression: Compression,
+    producer: Option<i64>,
+}
+
+impl Batch {
+    pub fn new(base: i64, count: i64) -> Self {
+        Batch {
+            base,
+            offsets: (base..base + count).collect(),
+            compression: Compression::None,
+            producer: None,
+        }
+    }
+
+    pub fn transactional(mut self, producer_id: i64) -> Self {
+        self.producer = Some(producer_id);
+        self
+    }
+
+    pub fn compressed(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut builder = RecordBatchBuilder::new(Vec::new());
+        for offset in &self.offsets {
+            let delta = u32::try_from(offset - self.base).unwrap();
+            builder
+                .append_at(delta, 1000 + offset, None, Some(offset.to_string().as_bytes()), &[])
+                .unwrap();
+        }
+        let mut batch = builder.seal(self.compression, None).unwrap();
+        if let Some(producer_id) = self.producer {
+            batch.stamp(producer_id, 0, 0, true);
+        }
+        batch.set_base_offset(self.base);
+        batch.set_partition_leader_epoch(3);
+        batch.to_vec()
+    }
+}
+
+/// The marker that ends a transaction.
+pub(crate) fn marker(offset: i64, producer_id: i64, committed: bool) -> Vec<u8> {
+    let marker = EndTransactionMarker {
+        committed,
+        coordinator_epoch: 0,
+    };
+    let mut bytes = marker.batch(producer_id, 0, 1000).unwrap().to_vec();
+    patch_base_offset(&mut bytes, offset);
+    bytes
+}
+
+/// Two producers: 5 aborts its first transaction and commits its second; 6 commits one in between.
+pub(crate) fn transactions() -> Vec<Vec<u8>> {
+    vec![
+        Batch::new(0, 2).transactional(5).bytes(),
+        Batch::new(2, 2).transactional(6).bytes(),
+        Batch::new(4, 1).transactional(5).bytes(),
+        marker(5, 5, false),
+        Batch::new(6, 1).bytes(),
+        marker(7, 6, true),
+        Batch::new(8, 2).transactional(5).bytes(),
+        marker(10, 5, true),
+        Batch::new(11, 1).transactional(6).bytes(),
+        marker(12, 6, false),
+    ]
 }

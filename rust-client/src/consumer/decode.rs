@@ -6,6 +6,9 @@
 //!
 //! It refuses a batch as a whole: of a batch that cannot be read nothing is handed over, and the position stays.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use bytes::Bytes;

@@ -117,6 +117,13 @@ impl Cluster {
         true
     }
 
+    /// Nobody waits for `topic` any more, and it is not there.
+    pub fn drop_interest(&self, topic: &str) {
+        lock(&self.interest).remove(topic);
+        // What was said about it must not answer the next one who asks.
+        self.snapshot.rcu(|snapshot| snapshot.retained(|name| name != topic));
+    }
+
     fn request_news(&self) {
         lock(&self.timer).handle_news();
         self.wake.notify_one();

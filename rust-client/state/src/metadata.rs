@@ -593,6 +593,14 @@ mod tests {
     }
 
     #[test]
+    fn a_million_brokers_are_not_believed() {
+        let mut response = answer(vec![]);
+        response.brokers = (0..1_000_000).map(broker).collect();
+        let snapshot = ClusterSnapshot::default().merged(&response, Scope::All);
+        assert_eq!(snapshot.nodes().len(), MAX_NODES);
+    }
+
+    #[test]
     fn a_newer_leader_named_by_another_answer_is_taken_in_with_its_address() {
         let snapshot = ClusterSnapshot::default().merged(&with(ID, 1, 5), Scope::Some);
         let node = Node {

@@ -22,14 +22,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, mem};
+use tokio::net::lookup_host;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 /// How often the logs are looked after, unless they are to be flushed more often.
 const TICK: Duration = Duration::from_secs(1);
 /// And how often at most.
 const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// A name service that does not answer must not keep the broker from starting.
+const NAME_SERVICE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What all connections of a broker share.
 #[derive(Debug)]
@@ -173,7 +177,7 @@ impl Broker {
             .map(|bound| (Arc::clone(&bound.name), bound.addr))
             .collect();
         let ports: Vec<u16> = addrs.iter().map(|(_, addr)| addr.port()).collect();
-        let advertised = config.advertise(&ports, &machine().await);
+        let advertised = config.advertise(&ports, &machine(&config).await);
         let shared = {
             let config = Arc::clone(&config);
             Arc::new(blocking(move || open(config)).await??)
@@ -270,14 +274,30 @@ async fn bind(config: &BrokerConfig) -> Result<Vec<BoundListener>, BrokerError> 
     Ok(listeners)
 }
 
-/// The name of this machine, if it leads back to it; else `localhost`.
-async fn machine() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let resolves = match tokio::net::lookup_host((name.as_str(), 0)).await {
-        Ok(mut found) => found.next().is_some(),
-        Err(_) => false,
+/// The name to advertise where the configuration names no host: this machine's, if it can be resolved; else
+/// `localhost`. Nobody is asked when it is not needed.
+async fn machine(config: &BrokerConfig) -> String {
+    let told = |listener: &Listener| {
+        config
+            .advertised_listeners
+            .iter()
+            .any(|other| other.name == listener.name)
     };
-    if resolves { name } else { "localhost".to_owned() }
+    let local = || "localhost".to_owned();
+    if config
+        .listeners
+        .iter()
+        .all(|listener| !listener.is_wildcard() || told(listener))
+    {
+        return local();
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let found = timeout(NAME_SERVICE_WITHIN, lookup_host((name.as_str(), 0))).await;
+    let first = found
+        .ok()
+        .and_then(Result::ok)
+        .and_then(|mut addresses| addresses.next());
+    first.map_or_else(local, |_| name.clone())
 }
 
 /// Opens what lies on the disk: data directories, metadata log, logs, and the partitions they make up. Blocks.

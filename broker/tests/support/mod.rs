@@ -1,6 +1,8 @@
 //! A small client for the tests: one connection, whole frames, no cleverness.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod log_lines;
+
 use bytes::Bytes;
 use ottla_broker::Cluster;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};

@@ -249,6 +249,8 @@ pub struct Decompressor {
     gzip: Option<gzip::Decoder>,
     #[cfg(feature = "snappy")]
     snappy: Option<snappy::Decoder>,
+    #[cfg(feature = "lz4")]
+    lz4: Option<lz4::Decoder>,
     #[cfg(feature = "zstd")]
     zstd: Option<zstd::Decoder>,
     buffer: Vec<u8>,
@@ -307,7 +309,7 @@ impl Decompressor {
             #[cfg(feature = "snappy")]
             Compression::Snappy => self.snappy.get_or_insert_default().decode(input, max_bytes, output),
             #[cfg(feature = "lz4")]
-            Compression::Lz4 => lz4::decode(input, max_bytes, output),
+            Compression::Lz4 => self.lz4.get_or_insert_default().decode(input, max_bytes, output),
             #[cfg(feature = "zstd")]
             Compression::Zstd => match &mut self.zstd {
                 Some(decoder) => decoder.decode(input, max_bytes, output),

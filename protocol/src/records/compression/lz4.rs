@@ -5,7 +5,7 @@
 
 use std::io::BufRead;
 
-use lz4_flex::block::{self, CompressTable, DecompressError};
+use lz4_flex::block::{self, CompressTable};
 use lz4_flex::frame::FrameDecoder;
 
 use super::{Compression, RecordError};
@@ -16,8 +16,6 @@ const BLOCK_LEN: usize = 64 << 10;
 /// In a block's length: the block is stored as it is.
 const STORED: u32 = 1 << 31;
 const END: [u8; 4] = [0; 4];
-/// One byte of a match length can add 255 bytes of output.
-const MAX_RATIO: usize = 255;
 
 const CORRUPT: RecordError = RecordError::CorruptCompression {
     compression: Compression::Lz4,
@@ -70,59 +68,65 @@ impl Encoder {
     }
 }
 
-/// Decodes one frame or several in a row.
-pub fn decode(input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
-    let limit = output.len().saturating_add(max_bytes);
-    let mut rest = input;
-    while !rest.is_empty() {
-        rest = match rest.strip_prefix(&HEADER) {
-            Some(blocks) => decode_blocks(blocks, limit, max_bytes, output)?,
-            None => decode_any(rest, limit, max_bytes, output)?,
-        };
-    }
-    Ok(())
+pub struct Decoder {
+    /// Room for one block, made once: room at the end of the output would have to be zeroed for each block.
+    block: Box<[u8]>,
 }
 
-/// Decodes the blocks of a frame that begins with [`HEADER`] and returns what follows it.
-fn decode_blocks<'a>(
-    blocks: &'a [u8],
-    limit: usize,
-    max_bytes: usize,
-    output: &mut Vec<u8>,
-) -> Result<&'a [u8], RecordError> {
-    let mut rest = blocks;
-    loop {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
-        if *length == END {
-            return Ok(after);
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder {
+            block: vec![0; BLOCK_LEN].into_boxed_slice(),
         }
-        let length = u32::from_le_bytes(*length);
-        let packed_len = (length & !STORED) as usize;
-        if packed_len > BLOCK_LEN {
-            return Err(CORRUPT);
+    }
+}
+
+impl Decoder {
+    /// Decodes one frame or several in a row.
+    pub fn decode(&mut self, input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
+        let limit = output.len().saturating_add(max_bytes);
+        let mut rest = input;
+        while !rest.is_empty() {
+            rest = match rest.strip_prefix(&HEADER) {
+                Some(blocks) => self.decode_blocks(blocks, limit, max_bytes, output)?,
+                None => decode_any(rest, limit, max_bytes, output)?,
+            };
         }
-        let (packed, after) = after.split_at_checked(packed_len).ok_or(CORRUPT)?;
-        rest = after;
-        let at = output.len();
-        let left = limit - at;
-        if length & STORED != 0 {
-            if packed_len > left {
+        Ok(())
+    }
+
+    /// Decodes the blocks of a frame that begins with [`HEADER`] and returns what follows it.
+    fn decode_blocks<'a>(
+        &mut self,
+        blocks: &'a [u8],
+        limit: usize,
+        max_bytes: usize,
+        output: &mut Vec<u8>,
+    ) -> Result<&'a [u8], RecordError> {
+        let mut rest = blocks;
+        loop {
+            let (length, after) = rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
+            if *length == END {
+                return Ok(after);
+            }
+            let length = u32::from_le_bytes(*length);
+            let packed_len = (length & !STORED) as usize;
+            if packed_len > BLOCK_LEN {
+                return Err(CORRUPT);
+            }
+            let (packed, after) = after.split_at_checked(packed_len).ok_or(CORRUPT)?;
+            rest = after;
+            let plain = if length & STORED != 0 {
+                packed
+            } else {
+                let written = block::decompress_into(packed, &mut self.block).map_err(|_| CORRUPT)?;
+                self.block.get(..written).unwrap_or_default()
+            };
+            if plain.len() > limit - output.len() {
                 return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
             }
-            output.extend_from_slice(packed);
-            continue;
+            output.extend_from_slice(plain);
         }
-        let possible = packed_len.saturating_mul(MAX_RATIO).min(BLOCK_LEN);
-        let room = possible.min(left);
-        output.resize(at + room, 0);
-        let written = match block::decompress_into(packed, output.get_mut(at..).unwrap_or_default()) {
-            Ok(written) => written,
-            Err(DecompressError::OutputTooSmall { .. }) if room < possible => {
-                return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
-            }
-            Err(_) => return Err(CORRUPT),
-        };
-        output.truncate(at + written);
     }
 }
 

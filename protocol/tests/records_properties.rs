@@ -136,7 +136,11 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_never_panic(mut bytes in vec(any::<u8>(), 0..300), compression in compression(), count in 0i32..5) {
+    fn bytes_of_any_kind_never_panic(
+        mut bytes in vec(any::<u8>(), 0..300),
+        compression in compression(),
+        count in 0i32..5,
+    ) {
         let _ = RecordBatches::new(&bytes).count();
         if bytes.len() >= BATCH_HEADER_LEN {
             // Far enough into the reader to matter: a plausible header over arbitrary records.

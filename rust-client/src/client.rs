@@ -12,13 +12,17 @@ use ottla_protocol::{ErrorCode, Message};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, ClientKind};
 use crate::error::{Error, ErrorKind, Persisted, Result, nearest};
 use crate::net::Lane;
 use crate::net::broker::Broker;
 use crate::net::cluster::Cluster;
 use crate::net::connection::Connection;
 use crate::net::request::{ClientRequest, ResponseFrame};
+
+/// How many metadata answers in a row must not know a topic before it counts as missing: some brokers hear of a new
+/// topic later than others, and asking so often takes one to two seconds.
+const DENIALS: u32 = 5;
 
 /// The handle on the cluster that the parts of one client share.
 #[derive(Debug)]
@@ -130,8 +134,9 @@ impl Client {
     /// A picture of the cluster with `topic` in it. Waits for it until `deadline`. Cancel-safe.
     ///
     /// # Errors
-    /// At once when the topic cannot be had (invalid name, not authorized), at `deadline` when it does not exist or no
-    /// broker answered. The text names the existing topic with the nearest name.
+    /// At once when the topic cannot be had (invalid name, not authorized), at `deadline` when no broker answered. When
+    /// it does not exist: at `deadline` for a producer, for others after several brokers' answers have said so. The
+    /// text then names the existing topic with the nearest name.
     pub async fn topic_metadata(&self, topic: &str, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
         let fresh = self.cluster.add_interest(topic);
         let outcome = self.wait_for_topic(topic, fresh, deadline).await;
@@ -145,9 +150,15 @@ impl Client {
     async fn wait_for_topic(&self, topic: &str, fresh: bool, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
         let mut changed = self.cluster.changed();
         let mut asked = false;
+        let mut denials = 0;
         loop {
             changed.mark_unchanged();
             let snapshot = self.cluster.snapshot();
+            denials += u32::from(asked && snapshot.topic_error(topic) == Some(ErrorCode::UnknownTopicOrPartition));
+            // A producer waits for max.block.ms, as somebody may create the topic; who asks about a topic wants to know.
+            if denials >= DENIALS && self.config.kind != ClientKind::Producer {
+                return Err(self.explain_missing(topic).await);
+            }
             if snapshot.topic(topic).is_some_and(|topic| !topic.partitions.is_empty()) {
                 return Ok(snapshot);
             }

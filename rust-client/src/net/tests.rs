@@ -355,7 +355,7 @@ async fn an_unknown_topic_is_answered_with_the_nearest_name() {
     })
     .await;
     let client = connect(&broker.address()).await.unwrap();
-    let deadline = tokio::time::Instant::now() + SECOND / 5;
+    let deadline = tokio::time::Instant::now() + 600 * SECOND;
     let error = client.topic_metadata("oders", deadline).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopicOrPartition));
     assert_eq!(

@@ -176,7 +176,7 @@ async fn records_without_a_key_reach_every_partition_in_whole_batches() {
     let producer = producer(&cluster, &[("batch.size", "1000")]).await;
     for i in 0..3000u32 {
         let value = format!("{i} {}", "x".repeat(80));
-        let _ = producer.send(Record::to("spread").value(&value)).await.unwrap();
+        drop(producer.send(Record::to("spread").value(&value)).await.unwrap());
     }
     producer.flush().await;
     let metrics = producer.metrics();
@@ -236,25 +236,24 @@ async fn a_topic_that_does_not_exist_is_an_error_after_max_block_ms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_that_does_not_exist_is_an_error_and_one_added_later_is_found() {
     let cluster = cluster().await;
-    let producer = producer(&cluster, &[("max.block.ms", "300")]).await;
-    let error = producer
-        .send(Record::to("narrow").partition(3).value(b"1"))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
-    let error = producer
-        .send(Record::to("narrow").partition(-1).value(b"1"))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
-
+    let patient = producer(&cluster, &[]).await;
+    assert_eq!(patient.topic("narrow").await.unwrap().partition_count(), 3);
+    let hasty = producer(&cluster, &[("max.block.ms", "300")]).await;
+    for partition in [3, -1] {
+        let record = Record::to("narrow").partition(partition).value(b"1");
+        let error = hasty.send(record).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Argument | ErrorKind::UnknownTopic),
+            "{error}"
+        );
+    }
     let admin = Admin::builder()
         .bootstrap_servers(cluster.bootstrap_servers())
         .build()
         .await
         .unwrap();
     admin.create_partitions(&[("narrow", 4)]).await.unwrap();
-    let delivery = producer
+    let delivery = patient
         .send(Record::to("narrow").partition(3).value(b"1"))
         .await
         .unwrap();
@@ -426,15 +425,16 @@ async fn a_full_buffer_makes_send_wait_and_try_send_give_the_record_back() {
         ("buffer.memory", "2000"),
         ("batch.size", "1000"),
         ("linger.ms", "60000"),
-        ("max.block.ms", "200"),
     ];
     let waiting = producer(&cluster, &pairs).await;
     waiting.topic("full").await.unwrap();
     let value = [b'x'; 600];
     for partition in 0..2 {
-        let _ = waiting
-            .try_send(Record::to("full").partition(partition).value(&value))
-            .unwrap();
+        drop(
+            waiting
+                .try_send(Record::to("full").partition(partition).value(&value))
+                .unwrap(),
+        );
     }
     let refused = waiting
         .try_send(Record::to("full").partition(2).value(&value))
@@ -443,14 +443,29 @@ async fn a_full_buffer_makes_send_wait_and_try_send_give_the_record_back() {
         panic!("{refused}")
     };
     // The open batches linger for a minute, unless somebody needs their room.
-    waiting.send(record).await.unwrap();
+    drop(waiting.send(record).await.unwrap());
     waiting.flush().await;
     assert_eq!(waiting.metrics().records_delivered, 3);
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_the_buffer_fills_and_send_fails_after_max_block_ms() {
+    let cluster = cluster().await;
+    let pairs = [
+        ("buffer.memory", "2000"),
+        ("batch.size", "1000"),
+        ("max.block.ms", "500"),
+    ];
+    let blocked = producer(&cluster, &pairs).await;
+    while blocked.topic("blocked").await.is_err() {} // half a second is little on a busy machine
     cluster.stop().await.unwrap();
+    let value = [b'x'; 600];
     let mut refused = None;
     for _ in 0..10 {
-        refused = waiting.send(Record::to("full").partition(0).value(&value)).await.err();
+        refused = blocked
+            .send(Record::to("blocked").partition(0).value(&value))
+            .await
+            .err();
         if refused.is_some() {
             break;
         }

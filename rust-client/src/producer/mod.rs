@@ -22,6 +22,8 @@ mod produce;
 mod send;
 mod sender;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;

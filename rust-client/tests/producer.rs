@@ -345,14 +345,25 @@ async fn a_batch_too_large_for_its_topic_is_cut_until_it_fits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broker_restarts_in_the_middle_lose_duplicate_and_reorder_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let start = |port| {
-        let builder = Cluster::builder()
-            .property("num.partitions", "2")
-            .data_dir(folder.path())
-            .port(port);
-        builder.start()
+    let start = async |port| {
+        let again = || {
+            let builder = Cluster::builder().property("num.partitions", "2");
+            builder.data_dir(folder.path()).port(port).start()
+        };
+        // A connection to somewhere else may have been given the port while nobody listened there.
+        let started = async {
+            loop {
+                match again().await {
+                    Ok(cluster) => return cluster,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, started)
+            .await
+            .expect("the port is free again")
     };
-    let mut cluster = start(0).await.unwrap();
+    let mut cluster = start(0).await;
     let servers = cluster.bootstrap_servers();
     let port = servers.rsplit(':').next().unwrap().parse().unwrap();
     let producer = producer(&cluster, &[("batch.size", "1000"), ("linger.ms", "1")]).await;
@@ -371,7 +382,7 @@ async fn broker_restarts_in_the_middle_lose_duplicate_and_reorder_nothing() {
         } else {
             cluster.abort();
         }
-        cluster = start(port).await.unwrap();
+        cluster = start(port).await;
     }
     for (i, delivery) in deliveries.into_iter().enumerate() {
         let metadata = tokio::time::timeout(PATIENCE, delivery)

@@ -8,12 +8,12 @@
 //! caller is told to wait, outside of all locks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use ottla_client_state::partition_queue::{PartitionQueue, QueueConfig};
-use ottla_client_state::partitioner::{StickyPartition, choose, partition_for_key};
+use ottla_client_state::partitioner::{StickyPartition, choose, choose_by_load, partition_for_key};
 use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError};
 
 use super::delivery::{Cell, Delivery};
@@ -39,6 +39,10 @@ pub(super) struct TopicQueues {
 pub(super) struct Partition {
     pub id: Arc<TopicPartition>,
     slot: Mutex<Slot>,
+    /// Batches that wait, and since when in milliseconds (0: none waits), as of the last change that mattered. Read
+    /// without the lock, by the partitioner.
+    backlog: AtomicU32,
+    waiting_since: AtomicU64,
 }
 
 /// What the lock of a partition guards.
@@ -57,6 +61,8 @@ impl Partition {
     pub fn new(id: TopicPartition, config: QueueConfig) -> Self {
         let queue = PartitionQueue::new(config);
         Partition {
+            backlog: AtomicU32::new(0),
+            waiting_since: AtomicU64::new(0),
             id: Arc::new(id),
             slot: Mutex::new(Slot {
                 queue,
@@ -65,6 +71,16 @@ impl Partition {
                 refusal: None,
             }),
         }
+    }
+
+    /// Shows the partitioner how loaded this partition is.
+    pub fn show_load(&self, slot: &Slot) {
+        self.backlog.store(
+            u32::try_from(slot.queue.backlog()).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+        let since = slot.queue.waiting_since().map_or(0, |time| time.0.max(1));
+        self.waiting_since.store(since, Ordering::Relaxed);
     }
 
     #[inline]
@@ -129,10 +145,27 @@ impl TopicQueues {
         (word >> 32) as u32
     }
 
-    fn choose(&self, shared: &Shared, count: usize) -> u32 {
+    /// The partition for the next records without a key.
+    fn choose(&self, shared: &Shared, partitions: &[Arc<Partition>]) -> u32 {
         let snapshot = shared.client.metadata();
         let led = |partition: u32| snapshot.leader_of(&self.name, partition as i32).is_some();
-        choose(self.random(), count as u32, led)
+        if !shared.config.partitioner_adaptive {
+            return choose(self.random(), partitions.len() as u32, led);
+        }
+        let patience = shared.config.partitioner_availability_timeout_ms;
+        let now = shared.client.now().0;
+        let stuck = |partition: &Partition| {
+            let since = partition.waiting_since.load(Ordering::Relaxed);
+            patience > 0 && since > 0 && now.saturating_sub(since) > patience.saturating_add(shared.queue.linger_ms)
+        };
+        let waiting: Vec<Option<u32>> = (0..)
+            .zip(partitions)
+            .map(|(index, partition)| {
+                (led(index) && !stuck(partition)).then(|| partition.backlog.load(Ordering::Relaxed))
+            })
+            .collect();
+        let random = self.random();
+        choose_by_load(random, &waiting).unwrap_or_else(|| choose(random, partitions.len() as u32, led))
     }
 
     /// Appends a record, if that is possible without waiting.
@@ -150,7 +183,7 @@ impl TopicQueues {
         let partitions = self.partitions.load();
         let mut switched = false;
         loop {
-            let (index, sticky) = self.partition_of(shared, record, partitions.len());
+            let (index, sticky) = self.partition_of(shared, record, &partitions);
             let Some(partition) = partitions.get(index as usize) else {
                 return Err(Stop::UnknownPartition(index as i32));
             };
@@ -173,7 +206,7 @@ impl TopicQueues {
             let size = batch_size_of(record);
             if sticky && !switched && self.sticky.is_due(size, shared.queue.batch_size) {
                 switched = true;
-                self.sticky.switch(Some(index), self.choose(shared, partitions.len()));
+                self.sticky.switch(Some(index), self.choose(shared, &partitions));
                 continue;
             }
             return self
@@ -187,17 +220,17 @@ impl TopicQueues {
     }
 
     #[inline]
-    fn partition_of(&self, shared: &Shared, record: &Record<'_>, count: usize) -> (u32, bool) {
+    fn partition_of(&self, shared: &Shared, record: &Record<'_>, partitions: &[Arc<Partition>]) -> (u32, bool) {
         if let Some(partition) = record.partition {
             return (partition as u32, false);
         }
         if let Some(key) = record.key.filter(|_| !shared.config.partitioner_ignore_keys) {
-            return (partition_for_key(key, count as u32), false);
+            return (partition_for_key(key, partitions.len() as u32), false);
         }
         match self.sticky.current() {
             Some(partition) => (partition, true),
             None => {
-                self.sticky.switch(None, self.choose(shared, count));
+                self.sticky.switch(None, self.choose(shared, partitions));
                 (self.sticky.current().unwrap_or(0), true)
             }
         }
@@ -247,6 +280,7 @@ impl TopicQueues {
                 return Err(Stop::Refused(unwritable(&error)));
             }
         };
+        partition.show_load(&slot);
         let server = slot.server.clone();
         drop(slot);
         shared.client.touch_topic(&self.name);

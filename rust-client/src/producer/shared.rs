@@ -175,6 +175,7 @@ impl Shared {
         while let Some(completion) = slot.queue.next_completion() {
             wakers.extend(self.complete_one(partition, slot.refusal.as_ref(), completion));
         }
+        partition.show_load(slot);
     }
 
     fn complete_one(&self, partition: &Partition, refusal: Option<&Error>, done: Completion<Arc<Cell>>) -> Vec<Waker> {

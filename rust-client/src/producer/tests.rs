@@ -15,7 +15,7 @@ use ottla_protocol::{ApiKey, ErrorCode, Uuid};
 
 use super::*;
 use crate::error::Persisted;
-use crate::testing::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
+use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
 const INVOICES_ID: Uuid = Uuid([8; 16]);
 
@@ -552,7 +552,7 @@ async fn topics_are_named_by_id_where_the_broker_knows_ids_and_by_name_otherwise
         let taken = log.clone();
         let broker = FakeBroker::start(move |asked| match asked.api {
             ApiKey::ApiVersions => {
-                let mut versions = crate::testing::versions();
+                let mut versions = crate::tests::versions();
                 for range in versions
                     .api_keys
                     .iter_mut()

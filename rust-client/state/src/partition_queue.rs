@@ -281,6 +281,16 @@ impl<T: Clone> PartitionQueue<T> {
             .is_some_and(ProducerBatch::is_waiting)
     }
 
+    /// Batches that no request carries, for the partitioner: about, and cheap.
+    pub fn backlog(&self) -> usize {
+        self.batches.len().saturating_sub(self.in_flight)
+    }
+
+    /// When the batch was begun that has waited longest for its first request, or for its next one.
+    pub fn waiting_since(&self) -> Option<Time> {
+        self.batches.iter().find(|batch| batch.is_waiting()).map(|batch| batch.created)
+    }
+
     /// The sequences, for those who look.
     pub fn sequences(&self) -> &PartitionSequences {
         &self.sequences

@@ -61,6 +61,27 @@ pub fn choose(random: u32, partitions: u32, available: impl Fn(u32) -> bool) -> 
     }
 }
 
+/// Chooses one of the available partitions, the more probably the fewer batches wait in it (KIP-794): a slow broker's
+/// partitions get less, and all that are equally loaded get the same.
+///
+/// `waiting`: the number of waiting batches by partition, `None` for a partition that is not available. Gives `None`
+/// if no partition is.
+pub fn choose_by_load(random: u32, waiting: &[Option<u32>]) -> Option<u32> {
+    let most = waiting.iter().flatten().max()?;
+    let weight = |waiting: u32| u64::from(most - waiting) + 1;
+    let total: u64 = waiting.iter().flatten().map(|waiting| weight(*waiting)).sum();
+    // The upper 32 bits of a product spread evenly, without the bias of a remainder towards small numbers.
+    let mut place = (u64::from(random) * total) >> 32;
+    for (partition, waiting) in waiting.iter().enumerate() {
+        let Some(waiting) = waiting else { continue };
+        match place.checked_sub(weight(*waiting)) {
+            Some(rest) => place = rest,
+            None => return u32::try_from(partition).ok(),
+        }
+    }
+    None
+}
+
 /// The partition that records without a key go to at present, and the bytes it was given since it was chosen.
 ///
 /// Reading needs no lock. Everything that changes it is called under the lock of the current partition's queue, so
@@ -174,6 +195,27 @@ mod tests {
             assert!([1, 4].contains(&choose(random, 6, |partition| partition == 1 || partition == 4)));
             assert!(choose(random, 6, |_| false) < 6);
         }
+    }
+
+    #[test]
+    fn loaded_partitions_get_less_and_equal_ones_the_same() {
+        let count = |waiting: &[Option<u32>]| {
+            let mut chosen = vec![0u32; waiting.len()];
+            for step in 0..10_000u32 {
+                let partition = choose_by_load(step.wrapping_mul(429_496), waiting).unwrap();
+                chosen[partition as usize] += 1;
+            }
+            chosen
+        };
+        for chosen in count(&[Some(2), Some(2), Some(2), Some(2)]) {
+            assert!((2_450..2_550).contains(&chosen), "{chosen} of 10,000 for one of four");
+        }
+        // Weights 4, 1 and 3.
+        let chosen = count(&[Some(0), Some(3), None, Some(1)]);
+        assert!((4_900..5_100).contains(&chosen[0]) && (1_200..1_300).contains(&chosen[1]), "{chosen:?}");
+        assert_eq!(chosen[2], 0, "not available");
+        assert_eq!(choose_by_load(7, &[None, None]), None);
+        assert_eq!(choose_by_load(u32::MAX, &[Some(u32::MAX), Some(0)]), Some(1));
     }
 
     #[test]

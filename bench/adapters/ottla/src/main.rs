@@ -47,7 +47,7 @@ async fn produce() -> Outcome {
     let (mut acked, mut failed) = (0_usize, 0_usize);
     let mut outstanding: VecDeque<Delivery> = VecDeque::new();
     for at in 0..messages {
-        outstanding.push_back(topic.send(Record::value_only(values[at % values.len()])).await?);
+        outstanding.push_back(topic.send(topic.record().value(values[at % values.len()])).await?);
         // Every record has its report, read as soon as it is there.
         while outstanding.front().is_some_and(Delivery::is_complete) {
             if let Some(delivery) = outstanding.pop_front() {
@@ -73,10 +73,12 @@ fn count(ok: bool, acked: &mut usize, failed: &mut usize) {
 
 async fn consumer() -> Result<Consumer, ottla::Error> {
     let (topic, partitions) = (arg("topic", "t"), arg("partitions", "1").parse().unwrap_or(1));
-    let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(&topic, partition)).collect();
+    let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
     let mut consumer = Consumer::builder().bootstrap_servers(arg("bootstrap", "127.0.0.1:9092")).build().await?;
-    consumer.assign(&all).await?;
-    consumer.seek_to_beginning(&all).await?;
+    consumer.assign(&all)?;
+    for partition in &all {
+        consumer.seek_to_beginning(partition)?;
+    }
     Ok(consumer)
 }
 
@@ -125,7 +127,7 @@ async fn latency() -> Outcome {
     let mut value = vec![0; size];
     let mut send = async || -> Outcome {
         value[..8].copy_from_slice(&now_ns().to_le_bytes());
-        drop(topic.send(Record::value_only(&value)).await?);
+        drop(topic.send(topic.record().value(&value)).await?);
         Ok(())
     };
     send().await?;
@@ -159,7 +161,7 @@ async fn first() -> Outcome {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let admin = Admin::builder().bootstrap_servers(&bootstrap).build().await?;
-    admin.create_topics(&[NewTopic::new(&name, 1, 1)]).await?;
+    admin.create_topics(&[NewTopic::new(&name).partitions(1).replication_factor(1)]).await?;
     let producer = producer().await?;
     producer.send(Record::to(&name).value(b"first")).await?.await?;
     print(&format!("\"messages\":1,\"at_ns\":{}", now_ns()));

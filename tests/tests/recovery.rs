@@ -21,7 +21,16 @@ const CLEAN: &str = ".kafka_cleanshutdown";
 const UNCOVERED: std::ops::Range<usize> = 0..17;
 const LENGTH: std::ops::Range<usize> = 8..12;
 
-/// A data directory with five batches in one log, as a clean stop left it.
+/// How the broker ended that wrote a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was asked to stop: everything is fsynced, and marked as such.
+    Stopped,
+    /// kill -9: nothing is known to be on the disk.
+    Killed,
+}
+
+/// A data directory with five batches in one log.
 struct Original {
     dir: PathBuf,
     log: Vec<u8>,
@@ -32,7 +41,7 @@ struct Original {
 }
 
 impl Original {
-    fn write(name: &str) -> Original {
+    fn write(name: &str, end: End) -> Original {
         let mut broker = BrokerProcess::start(Kind::Ottla, name, &[]).unwrap();
         let mut wire = Wire::connect(&broker.bootstrap()).unwrap();
         wire.create_topic(TOPIC, 1).unwrap();
@@ -45,7 +54,10 @@ impl Original {
             let (error, _) = wire.produce(TOPIC, 0, &batch(&values, codec).unwrap()).unwrap();
             assert_eq!(error, 0);
         }
-        broker.stop().unwrap();
+        match end {
+            End::Stopped => drop(broker.stop().unwrap()),
+            End::Killed => broker.kill(),
+        }
         let dir = broker.data_dir();
         let log = std::fs::read(dir.join(LOG)).unwrap();
         let (mut starts, mut offsets, mut at) = (vec![], vec![], 0);
@@ -60,7 +72,11 @@ impl Original {
         }
         starts.push(at);
         assert_eq!(starts.len(), 6);
-        assert!(dir.join(CLEAN).exists(), "a clean stop leaves {CLEAN}");
+        assert_eq!(
+            dir.join(CLEAN).exists(),
+            end == End::Stopped,
+            "only a clean stop leaves {CLEAN}"
+        );
         Original {
             dir,
             log,
@@ -69,14 +85,11 @@ impl Original {
         }
     }
 
-    /// A copy with another log, as a kill would leave it, or still marked as cleanly stopped.
-    fn damaged(&self, name: &str, log: &[u8], clean: bool) -> PathBuf {
+    /// A copy with another log.
+    fn damaged(&self, name: &str, log: &[u8]) -> PathBuf {
         let dir = place::data_dir(name);
         copy(&self.dir, &dir);
         std::fs::write(dir.join(LOG), log).unwrap();
-        if !clean {
-            std::fs::remove_file(dir.join(CLEAN)).unwrap();
-        }
         dir
     }
 }
@@ -95,10 +108,10 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_log_cut_at_every_byte_of_its_last_batch_recovers_to_whole_batches() {
-    let original = Original::write("recovery-cut");
+    let original = Original::write("recovery-cut", End::Killed);
     let whole = original.starts[4];
     for cut in whole..original.log.len() {
-        let dir = original.damaged("recovery-cut-work", &original.log[..cut], false);
+        let dir = original.damaged("recovery-cut-work", &original.log[..cut]);
         let mut broker = BrokerProcess::start_on(Kind::Ottla, Some(dir), &[]).unwrap();
         let mut wire = Wire::connect(&broker.bootstrap()).unwrap();
         let fetched = wire.fetch(TOPIC, 0, 0).unwrap();
@@ -125,7 +138,7 @@ fn a_log_cut_at_every_byte_of_its_last_batch_recovers_to_whole_batches() {
 
 #[test]
 fn a_bit_flipped_in_the_last_batch_of_a_killed_broker_ends_the_log_before_it() {
-    let original = Original::write("recovery-flip");
+    let original = Original::write("recovery-flip", End::Killed);
     let mut rng = Rng::announced("flips after a kill");
     let whole = original.starts[4];
     for at in
@@ -133,7 +146,7 @@ fn a_bit_flipped_in_the_last_batch_of_a_killed_broker_ends_the_log_before_it() {
     {
         let mut log = original.log.clone();
         log[at] ^= 1 << rng.below(8);
-        let dir = original.damaged("recovery-flip-work", &log, false);
+        let dir = original.damaged("recovery-flip-work", &log);
         let mut broker = BrokerProcess::start_on(Kind::Ottla, Some(dir), &[]).unwrap();
         let fetched = Wire::connect(&broker.bootstrap()).unwrap().fetch(TOPIC, 0, 0).unwrap();
         assert_eq!(fetched.records, original.log[..whole], "flipped at {at}");
@@ -146,7 +159,7 @@ fn a_bit_flipped_in_the_last_batch_of_a_killed_broker_ends_the_log_before_it() {
 
 #[test]
 fn a_bit_flipped_anywhere_in_a_cleanly_stopped_log_is_never_served() {
-    let original = Original::write("recovery-rot");
+    let original = Original::write("recovery-rot", End::Stopped);
     let mut rng = Rng::announced("flips after a clean stop");
     let (start, end) = (original.starts[2], original.starts[3]);
     let mut refused = 0;
@@ -154,7 +167,7 @@ fn a_bit_flipped_anywhere_in_a_cleanly_stopped_log_is_never_served() {
         let mut log = original.log.clone();
         log[at] ^= 1 << rng.below(8);
         // Not left for DumpLogSegments: it would rightly complain.
-        let dir = original.damaged("recovery-rot-work", &log, true);
+        let dir = original.damaged("recovery-rot-work", &log);
         let broker = BrokerProcess::start_on(Kind::Ottla, Some(dir.clone()), &[]).unwrap();
         let mut wire = Wire::connect(&broker.bootstrap()).unwrap();
         for from in original.offsets[..5].iter().copied() {

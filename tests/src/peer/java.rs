@@ -134,12 +134,14 @@ impl JavaTools {
         self.run("org.apache.kafka.tools.TopicCommand", &all, b"")?.success()
     }
 
-    /// `kafka-dump-log ARGS`. Its output is returned whatever the exit code: it exits with 0 on broken files too.
+    /// `kafka-dump-log ARGS`: what it wrote, complaints included; it succeeds on broken files too.
     ///
     /// # Errors
     /// When the tool fails.
     pub fn dump_log(&self, args: &[&str]) -> Result<String, Failure> {
-        self.run("org.apache.kafka.tools.DumpLogSegments", args, b"")?.success()
+        let outcome = self.run("org.apache.kafka.tools.DumpLogSegments", args, b"")?;
+        let complaints = outcome.stderr.clone();
+        outcome.success().map(|said| said + &complaints)
     }
 }
 

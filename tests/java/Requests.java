@@ -90,7 +90,7 @@ public class Requests {
         }
         Class<?> raw = (Class<?>) type;
         return switch (raw.getSimpleName()) {
-            case "byte" -> (byte) 1;
+            case "byte", "Byte" -> (byte) 1;
             case "short", "Short" -> (short) 1;
             case "int", "Integer" -> 1;
             case "long", "Long" -> 1L;

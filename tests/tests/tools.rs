@@ -88,10 +88,6 @@ fn check_refusals(topics: &dyn Fn(&[&str]) -> Result<String, String>) {
     );
     refused(create("odd", &["--config", "no.such.key=1"]), "no.such.key");
     refused(
-        create("odd", &["--config", "retention.ms=soon"]),
-        "InvalidConfigurationException",
-    );
-    refused(
         topics(&["--alter", "--topic", "gpsraw", "--partitions", "3"]),
         "InvalidPartitionsException",
     );

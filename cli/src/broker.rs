@@ -9,6 +9,7 @@ use clap::Args;
 use ottla_broker::{Broker, BrokerConfig};
 
 use crate::connection::split_property;
+use crate::output::say;
 use crate::{Failure, Outcome};
 
 /// Start a broker.
@@ -70,7 +71,7 @@ pub async fn run(arguments: BrokerArguments) -> Outcome {
     // Asked for before the first client can connect, so that a stop in the first millisecond is an orderly one too.
     let stop = stop_requested()?;
     let broker = Broker::start(config).await?;
-    println!("bootstrap.servers={}", broker.bootstrap());
+    say!("bootstrap.servers={}", broker.bootstrap());
     stop.await;
     broker.shutdown().await?;
     drop(own_folder);

@@ -14,6 +14,7 @@ use ottla::{Admin, Consumer, NewTopic, Producer, Record, TopicPartition};
 use ottla_broker::Cluster;
 use serde::Deserialize;
 
+use crate::output::say;
 use crate::summary::{counted, grouped};
 use crate::topics::the_answer;
 use crate::{Failure, Outcome};
@@ -58,7 +59,7 @@ pub async fn run(arguments: DemoArguments) -> Outcome {
     let started = Instant::now();
     let cluster = Cluster::start().await?;
     let bootstrap = cluster.bootstrap_servers();
-    println!(
+    say!(
         "broker      started in {:.0} ms at {bootstrap}",
         started.elapsed().as_secs_f64() * 1000.0
     );
@@ -70,7 +71,7 @@ pub async fn run(arguments: DemoArguments) -> Outcome {
             .await?,
     )??;
     admin.close().await;
-    println!("topic       {TOPIC}, {PARTITIONS} partitions");
+    say!("topic       {TOPIC}, {PARTITIONS} partitions");
 
     produce(&bootstrap, &text).await?;
     let received = consume(&bootstrap, text.lines().count()).await?;
@@ -106,7 +107,7 @@ async fn produce(bootstrap: &str, text: &str) -> Outcome {
     for delivery in deliveries {
         delivery.await?;
     }
-    println!(
+    say!(
         "produced    {} in {:.0} ms, each acknowledged",
         counted(count, "point"),
         millis(started)
@@ -145,7 +146,7 @@ async fn consume(bootstrap: &str, expected: usize) -> Result<BTreeMap<String, Tr
             count += 1;
         }
     }
-    println!(
+    say!(
         "consumed    {} in {:.0} ms, from the beginning",
         counted(count as u64, "point"),
         millis(started)
@@ -155,9 +156,13 @@ async fn consume(bootstrap: &str, expected: usize) -> Result<BTreeMap<String, Tr
 }
 
 fn compare(sent: &BTreeMap<String, Vec<String>>, received: &BTreeMap<String, Track>) -> Outcome {
-    println!(
+    say!(
         "\n{:<18} {:>7} {:>10} {:>12} {:>11}",
-        "track", "points", "partition", "distance", "order held"
+        "track",
+        "points",
+        "partition",
+        "distance",
+        "order held"
     );
     let mut wrong = Vec::new();
     let nothing = Track::default();
@@ -165,7 +170,7 @@ fn compare(sent: &BTreeMap<String, Vec<String>>, received: &BTreeMap<String, Tra
         let track = received.get(name).unwrap_or(&nothing);
         let held = track.lines == *lines && track.partitions.len() == 1;
         let partitions: Vec<String> = track.partitions.iter().map(i32::to_string).collect();
-        println!(
+        say!(
             "{name:<18} {:>7} {:>10} {:>9.2} km {:>11}",
             grouped(track.lines.len() as u64),
             partitions.join(","),

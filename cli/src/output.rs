@@ -3,6 +3,8 @@
 //! In: the parts of a record, borrowed. Out: bytes in a buffer that the caller writes. Text is written as the bytes it is;
 //! JSON carries bytes that are not UTF-8 as `{"base64": "..."}`, so that no format loses anything.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
@@ -11,6 +13,22 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::lines::{boolean, property_pairs};
+
+/// Prints a line on standard output. Unlike `println!` it survives a reader that has gone away (`| head`).
+macro_rules! say {
+    ($($part:tt)*) => { $crate::output::say_line(format_args!($($part)*)) };
+}
+pub(crate) use say;
+
+/// What `say!` does; other failures than a reader that has gone are told on standard error.
+pub fn say_line(line: std::fmt::Arguments<'_>) {
+    let mut output = std::io::stdout().lock();
+    if let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("ottla: cannot write to standard output: {error}");
+    }
+}
 
 /// How records are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

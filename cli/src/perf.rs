@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use ottla::{Consumer, Delivery, Producer};
 
 use crate::connection::ConnectionArguments;
+use crate::output::say;
 use crate::summary::{counted, grouped, percentile, processor_time, rates};
 use crate::{Failure, Outcome};
 
@@ -116,7 +117,9 @@ async fn produce(load: ProduceLoad) -> Outcome {
     // One record in so many is timed: a clock read for each would be a good part of what is measured.
     const TIMED_ONE_IN: u64 = 64;
     const OUTSTANDING: usize = 1_000_000;
-    let producer = Producer::from_properties(load.connection.pairs(&load.producer_properties)?).await?;
+    let producer = Producer::from_properties(load.connection.pairs(&load.producer_properties)?)?
+        .build()
+        .await?;
     let payload = payload(load.record_size);
     let topic = producer.topic(&load.topic).await?;
     let (started, processor_before) = (Instant::now(), processor_time());
@@ -152,14 +155,14 @@ async fn produce(load: ProduceLoad) -> Outcome {
     let elapsed = started.elapsed();
     producer.close(Duration::from_secs(10)).await?;
     let bytes = deliveries.delivered * load.record_size as u64;
-    println!(
+    say!(
         "{} written, {}",
         counted(deliveries.delivered, "record"),
         rates(deliveries.delivered, bytes, elapsed)
     );
     deliveries.latencies.sort_unstable();
     let at = |share| percentile(&deliveries.latencies, share) as f64 / 1000.0;
-    println!(
+    say!(
         "latency p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
         at(0.5),
         at(0.95),
@@ -203,7 +206,7 @@ async fn consume(load: ConsumeLoad) -> Outcome {
     }
     let elapsed = started.elapsed();
     consumer.close().await;
-    println!("{} read, {}", counted(count, "record"), rates(count, bytes, elapsed));
+    say!("{} read, {}", counted(count, "record"), rates(count, bytes, elapsed));
     print_processor_time(processor_before, count);
     Ok(())
 }
@@ -211,7 +214,7 @@ async fn consume(load: ConsumeLoad) -> Outcome {
 fn print_processor_time(before: Option<Duration>, records: u64) {
     if let (Some(before), Some(after)) = (before, processor_time()) {
         let used = after.saturating_sub(before).as_secs_f64();
-        println!(
+        say!(
             "processor time {used:.3} s, {:.3} s per million records",
             used * 1e6 / records.max(1) as f64
         );

@@ -81,7 +81,7 @@ pub async fn run(arguments: ProduceArguments) -> Outcome {
     }
     let (input, size) = open_input(arguments.file.as_ref())?;
     let progress = progress_bar(size, arguments.quiet);
-    let producer = Producer::from_properties(pairs).await?;
+    let producer = Producer::from_properties(pairs)?.build().await?;
     let started = Instant::now();
     let mut tally = Tally::default();
     let read = send_lines(

@@ -8,6 +8,7 @@ use ottla::{
 };
 
 use crate::connection::{ConnectionArguments, split_property};
+use crate::output::say;
 use crate::{Failure, Outcome};
 
 /// Create, list, describe, alter or delete topics.
@@ -126,9 +127,9 @@ async fn create(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
         topic = topic.config(key, value);
     }
     match the_answer(admin.create_topics(&[topic]).await?)? {
-        Ok(_) => println!("Created topic {name}."),
+        Ok(_) => say!("Created topic {name}."),
         Err(error) if arguments.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) => {
-            println!("Topic {name} exists already.");
+            say!("Topic {name} exists already.");
         }
         Err(error) => return Err(error.into()),
     }
@@ -138,7 +139,7 @@ async fn create(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
 async fn list(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
     for topic in admin.list_topics().await? {
         if !(topic.internal && arguments.exclude_internal) {
-            println!("{}", topic.name);
+            say!("{}", topic.name);
         }
     }
     Ok(())
@@ -186,7 +187,7 @@ fn print_topic(topic: &TopicDescription, configs: Option<&Result<Vec<ConfigEntry
         .map(|partition| partition.replicas.len())
         .max()
         .unwrap_or(0);
-    println!(
+    say!(
         "Topic: {}\tTopicId: {}\tPartitionCount: {}\tReplicationFactor: {replication_factor}\tConfigs: {}",
         topic.name,
         topic.id,
@@ -194,7 +195,7 @@ fn print_topic(topic: &TopicDescription, configs: Option<&Result<Vec<ConfigEntry
         own.join(",")
     );
     for partition in &topic.partitions {
-        println!(
+        say!(
             "\tTopic: {}\tPartition: {}\tLeader: {}\tReplicas: {}\tIsr: {}",
             topic.name,
             partition.partition,
@@ -224,7 +225,7 @@ async fn alter(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
     }
     if let Some(partitions) = arguments.partitions {
         match the_answer(admin.create_partitions(&[(name, partitions)]).await?)? {
-            Ok(()) => println!("Topic {name} has {partitions} partitions."),
+            Ok(()) => say!("Topic {name} has {partitions} partitions."),
             Err(error) if arguments.passes_over(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -232,7 +233,7 @@ async fn alter(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
     if !changes.is_empty() {
         let resource = ConfigResource::Topic(name.to_owned());
         match the_answer(admin.incremental_alter_configs(&[(resource, changes)]).await?)? {
-            Ok(()) => println!("Altered the configuration of topic {name}."),
+            Ok(()) => say!("Altered the configuration of topic {name}."),
             Err(error) if arguments.passes_over(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -245,7 +246,7 @@ async fn delete(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
     let mut failures = Vec::new();
     for (name, answer) in admin.delete_topics(&arguments.topic_list()).await? {
         match answer {
-            Ok(()) => println!("Deleted topic {name}."),
+            Ok(()) => say!("Deleted topic {name}."),
             Err(error) if arguments.passes_over(&error) => {}
             Err(error) => failures.push(error.to_string()),
         }

@@ -86,12 +86,14 @@ impl Producer {
         }
     }
 
-    /// A producer with the keys of a properties file (a path) or of pairs.
+    /// A producer to be configured, with the keys of a properties file (a path) or of pairs.
     ///
     /// # Errors
-    /// As [`ProducerBuilder::build`].
-    pub async fn from_properties(properties: impl Into<Properties>) -> Result<Producer> {
-        Producer::with_config(Settings::from_properties(ClientKind::Producer, properties)?.producer()?).await
+    /// The file cannot be read or understood. A mistake in a key or value is reported by [`ProducerBuilder::build`].
+    pub fn from_properties(properties: impl Into<Properties>) -> Result<ProducerBuilder> {
+        Ok(ProducerBuilder {
+            settings: Settings::from_properties(ClientKind::Producer, properties)?,
+        })
     }
 
     async fn with_config(config: ProducerConfig) -> Result<Producer> {

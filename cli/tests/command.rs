@@ -1,6 +1,7 @@
 //! The `ottla` command as a person at a terminal meets it: a broker process, then one command after the other.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a broken assumption ends a test
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 

@@ -288,7 +288,10 @@ impl<T: Clone> PartitionQueue<T> {
 
     /// When the batch was begun that has waited longest for its first request, or for its next one.
     pub fn waiting_since(&self) -> Option<Time> {
-        self.batches.iter().find(|batch| batch.is_waiting()).map(|batch| batch.created)
+        self.batches
+            .iter()
+            .find(|batch| batch.is_waiting())
+            .map(|batch| batch.created)
     }
 
     /// The sequences, for those who look.

@@ -212,7 +212,10 @@ mod tests {
         }
         // Weights 4, 1 and 3.
         let chosen = count(&[Some(0), Some(3), None, Some(1)]);
-        assert!((4_900..5_100).contains(&chosen[0]) && (1_200..1_300).contains(&chosen[1]), "{chosen:?}");
+        assert!(
+            (4_900..5_100).contains(&chosen[0]) && (1_200..1_300).contains(&chosen[1]),
+            "{chosen:?}"
+        );
         assert_eq!(chosen[2], 0, "not available");
         assert_eq!(choose_by_load(7, &[None, None]), None);
         assert_eq!(choose_by_load(u32::MAX, &[Some(u32::MAX), Some(0)]), Some(1));

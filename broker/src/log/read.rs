@@ -192,6 +192,14 @@ impl<'a> SegmentReader<'a> {
     pub fn cut_point(&self, offset: i64) -> Result<(u32, i64), StorageError> {
         let mut window = self.window(HEADER_WINDOW);
         let (mut position, mut expected) = (0, self.view.base_offset);
+        if let Some(entry) = self.view.floor(offset)? {
+            let header = window.header(entry.position.into()).attempt("read", &self.view.path)?;
+            let last_offset = self.view.base_offset + i64::from(entry.offset);
+            // A garbled entry costs a longer walk, no more.
+            if let Some(header) = header.filter(|header| header.last_offset == last_offset) {
+                (position, expected) = (entry.position.into(), header.base_offset);
+            }
+        }
         while let Some(header) = window.header(position).attempt("read", &self.view.path)? {
             let place = Place {
                 position,

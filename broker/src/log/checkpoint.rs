@@ -2,7 +2,7 @@
 //! and `.kafka_cleanshutdown`, all as Kafka writes them.
 //!
 //! In: values, or the bytes of a file. Out: the bytes of a file, or values. A file that does not parse is `None`, and
-//! the caller rebuilds what it held. Nothing here touches the disk but [`read`], which tells "absent" from "failed".
+//! the caller rebuilds what it held. Nothing here touches the disk but `read`, which tells "absent" from "failed".
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -2,8 +2,7 @@
 
 use ottla_protocol::records::{Compression, TimestampType};
 
-/// Settings of one log. [`Default`] gives Kafka 4.4's defaults, but for `flush_ms`, which stays unbounded there too:
-/// the periodic fsync is the log manager's timer.
+/// Settings of one log. [`Default`] gives Kafka 4.4's defaults; the periodic fsync is not here but the log manager's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is rolled before it would exceed this. Default 1 GiB.

@@ -246,15 +246,21 @@ impl LogManager {
         epochs.all(|epoch| epoch == Some(first)).then_some(first)
     }
 
-    /// Opens the metadata log in the first directory. It is always recovered from its first batch on; appends go
-    /// through [`Log::append_durably`] or are followed by [`Log::flush`].
+    /// Opens the metadata log in the first directory. Appends go through [`Log::append_durably`].
+    ///
+    /// All of it was fsynced, but for the end of an append that was interrupted. So only the end is ever cut; damage
+    /// before it stays, and whoever reads it gets [`ReadError::Corrupt`](super::ReadError::Corrupt): a cluster must
+    /// not forget its topics silently.
     pub fn open_metadata_log(&self, config: LogConfig, now_ms: i64) -> Result<Arc<Log>, StorageError> {
         let Some(directory) = self.directories.first() else {
             return Err(StorageError::offline(Path::new("")));
         };
         // Only the quorum's leader reads it, from the start: a tail would keep what nobody asks for.
         let tail = TailBudget::new(0);
-        let start = LogStart::default();
+        let start = LogStart {
+            recovery_point: i64::MAX,
+            ..LogStart::default()
+        };
         let log = Log::open(
             &directory.data,
             METADATA_TOPIC,
@@ -265,6 +271,8 @@ impl LogManager {
             tail,
             now_ms,
         )?;
+        // The end may have been written and not fsynced by a process that was killed.
+        log.flush_again()?;
         Ok(Arc::new(log))
     }
 

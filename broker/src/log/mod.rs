@@ -7,7 +7,7 @@
 //!   write; the bytes stay for a while in the [tail](TailBudget), which answers live readers without the disk.
 //! - fsync is not part of an append. [`Log::flush`] is called by the manager's timer, when a clean stop closes the
 //!   log, and before the answer where `flush.messages` asks for it; concurrent callers share one fsync.
-//! - What was not fsynced may be torn by a power loss. [Recovery](recovery) cuts it off at the first bad batch; damage
+//! - What was not fsynced may be torn by a power loss. Recovery cuts it off at the first bad batch; damage
 //!   in what was fsynced is never cut off and never served.
 //! - A failed write or fsync takes the data directory offline. It is not tried again.
 //!
@@ -480,6 +480,12 @@ impl Log {
         }
         drop(turn);
         Ok(())
+    }
+
+    /// fsyncs everything, whatever is believed to be fsynced already.
+    pub(super) fn flush_again(&self) -> Result<(), StorageError> {
+        self.open_inner()?.recovery_point = 0;
+        self.flush()
     }
 
     fn sync_creation(&self, dir: &Path) -> Result<(), StorageError> {

@@ -261,3 +261,40 @@ fn an_idle_partition_costs_no_fsync_at_all() {
     }
     assert_eq!(disk.syncs(), loaded);
 }
+
+#[test]
+fn damage_in_the_metadata_log_is_reported_and_only_its_torn_end_is_cut() {
+    let temp = tempfile::tempdir().unwrap();
+    let dirs = [temp.path().to_owned()];
+    let reopened = || {
+        let manager = open(&dirs).unwrap();
+        let log = manager.open_metadata_log(LogConfig::default(), NOW).unwrap();
+        manager.close(-1);
+        log
+    };
+    let log = reopened();
+    for _ in 0..4 {
+        log.append_durably(&batch(2), 1, NOW).unwrap();
+    }
+    drop(log);
+    let path = dirs[0].join("__cluster_metadata-0").join("00000000000000000000.log");
+    let good = std::fs::read(&path).unwrap();
+    let size = good.len() / 4;
+    for at in [size + 70, size + 9, size * 2 + 16] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x40;
+        std::fs::write(&path, bytes).unwrap();
+        let log = reopened();
+        assert_eq!(log.log_end_offset(), 8);
+        let first_bad = (at / size) as i64 * 2;
+        let slice = log.read(0, 1 << 20, 8, true).unwrap();
+        assert_eq!(slice.next_offset, first_bad, "what lies before the damage is given");
+        assert!(matches!(
+            log.read(first_bad, 1 << 20, 8, true),
+            Err(crate::log::ReadError::Corrupt { .. })
+        ));
+    }
+    std::fs::write(&path, &good[..good.len() - 5]).unwrap();
+    let log = reopened();
+    assert_eq!((log.log_end_offset(), log.recovery_point()), (6, 6));
+}

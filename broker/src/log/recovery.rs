@@ -297,13 +297,7 @@ impl Loader<'_> {
         let created = found.segments.is_empty();
         if created {
             let base_offset = self.start.log_start_offset;
-            found.segments.push(Segment::create(
-                self.disk,
-                &self.dir,
-                base_offset,
-                self.config,
-                self.now_ms,
-            )?);
+            found.segments.push(self.create_segment(base_offset)?);
             found.offset_indexes.insert(base_offset);
             found.time_indexes.insert(base_offset);
         }
@@ -318,13 +312,7 @@ impl Loader<'_> {
             // What the log had is deleted or lost; its offsets must not be given out again.
             (log_end_offset, changed) = (self.start.log_start_offset, true);
             self.drop_segments(&mut found, 0)?;
-            found.segments.push(Segment::create(
-                self.disk,
-                &self.dir,
-                log_end_offset,
-                self.config,
-                self.now_ms,
-            )?);
+            found.segments.push(self.create_segment(log_end_offset)?);
         }
         let first = found.segments.first().map_or(0, Segment::base_offset);
         let log_start_offset = self.start.log_start_offset.max(first).min(log_end_offset);
@@ -363,6 +351,11 @@ impl Loader<'_> {
         };
         reload_producers(self.disk, &mut inner, log_end_offset)?;
         Ok(inner)
+    }
+
+    /// An empty segment in this directory.
+    fn create_segment(&self, base_offset: i64) -> Result<Segment, StorageError> {
+        Segment::create(self.disk, &self.dir, base_offset, self.config, self.now_ms)
     }
 
     /// Lists the directory, removes what an earlier run left to be removed, and sorts the rest.

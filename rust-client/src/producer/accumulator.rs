@@ -337,12 +337,14 @@ impl Topics {
         self.table.load().get(name).map(then)
     }
 
-    /// The topic, new or not.
-    pub fn get_or_add(&self, name: &str, seed: u64) -> Arc<TopicQueues> {
+    /// The topic, new or not, with queues for at least `count` partitions.
+    pub fn get_or_add(&self, name: &str, count: usize, config: QueueConfig, seed: u64) -> Arc<TopicQueues> {
         if let Some(known) = self.get(name) {
+            known.grow(count, config);
             return known;
         }
         let fresh = Arc::new(TopicQueues::new(Arc::from(name), seed));
+        fresh.grow(count, config);
         self.table.rcu(|table| {
             let mut table = HashMap::clone(table);
             table.entry(fresh.name.clone()).or_insert_with(|| fresh.clone());

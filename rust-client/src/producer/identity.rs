@@ -10,7 +10,7 @@ use ottla_client_state::sequence::ProducerIdentity;
 use ottla_protocol::messages::InitProducerIdRequest;
 use tokio::sync::Notify;
 
-use super::shared::Shared;
+use super::shared::{NOWHERE, Shared};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The present identity, and the wish for a new one.
@@ -62,6 +62,7 @@ async fn keep(shared: &Shared) {
                     "the cluster gave a producer id"
                 );
                 failures = 0;
+                shared.set_trouble(NOWHERE, None);
                 shared.identity.set(Some(identity));
                 shared.wake_senders();
                 shared.identity.wanted.notified().await;
@@ -74,7 +75,7 @@ async fn keep(shared: &Shared) {
                     tracing::warn!(%error, "the cluster refuses a producer id");
                     shared.abort_waiting(&error);
                 }
-                shared.set_trouble(Some(error));
+                shared.set_trouble(NOWHERE, Some(error));
                 tokio::time::sleep(std::time::Duration::from_millis(backoff.next_ms(failures))).await;
             }
         }

@@ -140,9 +140,11 @@ fn no_room(shared: &Shared, room: usize) -> Error {
 pub(super) fn topic_now(shared: &Arc<Shared>, name: &str) -> Option<Arc<TopicQueues>> {
     let snapshot = shared.client.metadata();
     let info = snapshot.topic(name).filter(|topic| topic.partition_count() > 0)?;
-    let queues = shared.topics.get_or_add(name, rand::random());
-    queues.grow(info.partition_count(), shared.queue);
-    Some(queues)
+    Some(
+        shared
+            .topics
+            .get_or_add(name, info.partition_count(), shared.queue, rand::random()),
+    )
 }
 
 /// The queues of a topic, after waiting for its metadata until `deadline`.
@@ -152,9 +154,7 @@ pub(super) async fn topic(shared: &Arc<Shared>, name: &str, deadline: Instant) -
     }
     let snapshot = shared.client.topic_metadata(name, deadline).await?;
     let count = snapshot.topic(name).map_or(0, |topic| topic.partition_count());
-    let queues = shared.topics.get_or_add(name, rand::random());
-    queues.grow(count, shared.queue);
-    Ok(queues)
+    Ok(shared.topics.get_or_add(name, count, shared.queue, rand::random()))
 }
 
 /// Waits until the topic has a partition of this number: it may have been added since we asked.

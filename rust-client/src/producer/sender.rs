@@ -18,6 +18,7 @@ use ottla_client_state::Time;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::metadata::{ClusterSnapshot, Leader};
 use ottla_client_state::partition_queue::{Drained, LeaderAt, Next};
+use ottla_client_state::sequence::Reason;
 use ottla_protocol::messages::ProduceRequest;
 use tokio::sync::{Notify, watch};
 
@@ -45,6 +46,11 @@ impl Handle {
             inbox: Mutex::default(),
             notify: Notify::new(),
         }
+    }
+
+    /// The broker that it sends to, or [`NOWHERE`].
+    pub fn node_id(&self) -> i32 {
+        self.node_id
     }
 
     /// Look again: something may have become due.
@@ -251,11 +257,11 @@ impl Sender {
         match result {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.shared.set_trouble(None);
+                self.shared.set_trouble(self.handle.node_id, None);
             }
             Err(error) => {
                 tracing::debug!(node = self.handle.node_id, %error, "no connection for records");
-                self.shared.set_trouble(Some(error));
+                self.shared.set_trouble(self.handle.node_id, Some(error));
                 self.shared.client.request_refresh();
                 if self.active.is_empty() {
                     return;
@@ -389,10 +395,30 @@ impl Sender {
             }
             Ok(None) => produce::settle_unanswered(&self.shared, sent, &mut self.backoff),
             Err(error) => {
-                self.shared.set_trouble(Some(error.clone()));
+                self.shared.set_trouble(self.handle.node_id, Some(error.clone()));
                 produce::settle_error(&self.shared, sent, &error, &mut self.backoff);
             }
         }
+    }
+}
+
+impl Drop for Sender {
+    /// A sender ends with its producer, when nothing is left. Should it end in another way (the runtime is going, or a
+    /// panic), the tickets in its care must not wait for ever.
+    fn drop(&mut self) {
+        if *self.shared.ended().borrow() {
+            return;
+        }
+        self.shared.forget_sender(&self.handle);
+        let mut wakers = Vec::new();
+        let handed_over = self.handle.take();
+        for partition in self.active.iter().map(|active| &active.partition).chain(&handed_over) {
+            let mut slot = partition.lock();
+            slot.queue.abort(&Reason::Closed);
+            self.shared.complete(partition, &mut slot, &mut wakers);
+            slot.server = None;
+        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

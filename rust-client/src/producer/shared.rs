@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use ottla_client_state::batch::Completion;
+use ottla_client_state::batch::{Completion, Failure};
 use ottla_client_state::partition_queue::QueueConfig;
 use ottla_client_state::sequence::{Persisted as StatePersisted, Reason};
 use ottla_protocol::records::Compression;
@@ -46,8 +46,8 @@ pub(super) struct Shared {
     senders: Mutex<HashMap<i32, Arc<Handle>>>,
     closed: AtomicBool,
     ended: watch::Sender<bool>,
-    /// The last thing that kept records from being sent, to explain a timeout.
-    trouble: Mutex<Option<Error>>,
+    /// What keeps records from being sent at present, by sender, to explain a timeout.
+    trouble: Mutex<HashMap<i32, Error>>,
 }
 
 /// Totals since the producer was built.
@@ -160,25 +160,53 @@ impl Shared {
         }
     }
 
-    /// Remembers what keeps records from being sent; `None` when nothing does any more.
-    pub fn set_trouble(&self, error: Option<Error>) {
-        *lock(&self.trouble) = error;
+    /// Remembers what keeps the records of a sender from being sent; `None` when nothing does any more.
+    pub fn set_trouble(&self, node_id: i32, error: Option<Error>) {
+        let mut trouble = lock(&self.trouble);
+        match error {
+            Some(error) => trouble.insert(node_id, error),
+            None => trouble.remove(&node_id),
+        };
     }
 
-    fn trouble(&self) -> Option<Error> {
-        lock(&self.trouble).clone().or_else(|| self.client.metadata_error())
+    /// The best explanation for records of a partition that were never sent.
+    fn trouble(&self, partition: &TopicPartition, server: Option<i32>) -> Option<Error> {
+        let trouble = lock(&self.trouble);
+        let known = server
+            .and_then(|node_id| trouble.get(&node_id))
+            .or_else(|| trouble.get(&NOWHERE))
+            .cloned();
+        let of_topic = || {
+            let code = self.client.metadata().topic_error(&partition.topic)?;
+            Some(Error::from_code(
+                code.code(),
+                format_args!("topic {:?}", &*partition.topic),
+            ))
+        };
+        known.or_else(|| self.client.metadata_error()).or_else(of_topic)
+    }
+
+    /// A sender has ended. The next one that is needed for its node is a new one.
+    pub fn forget_sender(&self, handle: &Arc<Handle>) {
+        let mut senders = lock(&self.senders);
+        if senders
+            .get(&handle.node_id())
+            .is_some_and(|known| Arc::ptr_eq(known, handle))
+        {
+            senders.remove(&handle.node_id());
+        }
     }
 
     /// Completes the tickets of every batch that is resolved and whose turn it is. Called under the partition's lock,
     /// so that nobody else can complete a later batch first; the wakers are woken outside of it.
     pub fn complete(&self, partition: &Partition, slot: &mut Slot, wakers: &mut Vec<Waker>) {
         while let Some(completion) = slot.queue.next_completion() {
-            wakers.extend(self.complete_one(partition, slot.refusal.as_ref(), completion));
+            wakers.extend(self.complete_one(partition, slot, completion));
         }
         partition.show_load(slot);
     }
 
-    fn complete_one(&self, partition: &Partition, refusal: Option<&Error>, done: Completion<Arc<Cell>>) -> Vec<Waker> {
+    fn complete_one(&self, partition: &Partition, slot: &Slot, done: Completion<Arc<Cell>>) -> Vec<Waker> {
         let Completion {
             tickets,
             first,
@@ -206,7 +234,7 @@ impl Shared {
                     },
                     count,
                 );
-                let error = self.error_of(partition, &failure, refusal);
+                let error = self.error_of(partition, slot, &failure);
                 let of_records = failure.record_errors.iter().map(|(place, words)| {
                     let words = words.as_deref().unwrap_or("the broker refused this record");
                     (
@@ -222,12 +250,7 @@ impl Shared {
         }
     }
 
-    fn error_of(
-        &self,
-        partition: &Partition,
-        failure: &ottla_client_state::batch::Failure,
-        refusal: Option<&Error>,
-    ) -> Error {
+    fn error_of(&self, partition: &Partition, slot: &Slot, failure: &Failure) -> Error {
         let subject = format!("partition {}", partition.id);
         let error = match &failure.reason {
             Reason::Broker { code, message } => {
@@ -240,14 +263,15 @@ impl Shared {
             Reason::DeliveryTimeout => {
                 let limit = self.config.delivery_timeout_ms;
                 let what = format!("records for {subject} were not acknowledged within delivery.timeout.ms ({limit})");
-                let trouble = self.trouble().filter(|_| failure.story.is_empty());
+                let server = slot.server.as_ref().map(|handle| handle.node_id());
+                let trouble = self.trouble(&partition.id, server).filter(|_| failure.story.is_empty());
                 Error::timeout(what, trouble.as_ref())
             }
             Reason::RetriesExhausted(last) => {
                 let text = format!("{subject}: retries are used up; the last attempt: {last}");
                 Error::new(ErrorKind::Disconnected, text)
             }
-            Reason::Refused(text) => match refusal {
+            Reason::Refused(text) => match &slot.refusal {
                 Some(error) if error.message() == &**text => error.clone().with_prefix(&subject),
                 _ => Error::new(ErrorKind::Broker, format!("{subject}: {text}")),
             },

@@ -439,6 +439,59 @@ async fn a_new_leader_named_by_the_answer_is_asked_at_once() {
 }
 
 #[tokio::test]
+async fn a_leader_that_moves_takes_the_queue_with_it_in_order() {
+    let (old_log, new_log) = (Arc::new(Log::default()), Arc::new(Log::default()));
+    let new_leader = broker(&new_log, |_| 0).await;
+    let moved = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (port, taken, is_moved) = (i32::from(new_leader.port), old_log.clone(), moved.clone());
+    let old_leader = FakeBroker::start(move |asked| match asked.api {
+        ApiKey::Produce => taken.produce(asked, |batch| {
+            if batch.values == ["7"] {
+                is_moved.store(true, Ordering::Relaxed);
+            }
+            let moved = is_moved.load(Ordering::Relaxed);
+            let error = if moved {
+                ErrorCode::NotLeaderOrFollower
+            } else {
+                ErrorCode::None
+            };
+            error.code()
+        }),
+        ApiKey::Metadata if is_moved.load(Ordering::Relaxed) => {
+            let mut answer = metadata(asked.port);
+            let mut second = answer.brokers.first().unwrap().clone();
+            (second.node_id, second.port) = (2, port);
+            answer.brokers.push(second);
+            for partition in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                (partition.leader_id, partition.leader_epoch) = (2, 4);
+            }
+            asked.answer(&answer)
+        }
+        _ => healthy(asked),
+    })
+    .await;
+    let pairs = [("batch.size", "1"), ("linger.ms", "0")];
+    let producer = producer(&old_leader, &pairs).await;
+    let mut deliveries = Vec::new();
+    for i in 0..30 {
+        let value = i.to_string();
+        deliveries.push(producer.send(order(0).value(&value)).await.unwrap());
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let values = [old_log.written(), new_log.written()]
+        .concat()
+        .into_iter()
+        .flat_map(|batch| batch.values);
+    assert_eq!(
+        values.collect::<Vec<_>>(),
+        (0..30).map(|i| i.to_string()).collect::<Vec<_>>()
+    );
+    assert_eq!(old_log.written().len(), 7);
+}
+
+#[tokio::test]
 async fn a_refused_producer_id_fails_the_records_and_a_later_one_is_used() {
     let log = Arc::new(Log::default());
     let taken = log.clone();

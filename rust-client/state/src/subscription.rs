@@ -292,21 +292,28 @@ impl SubscriptionState {
     /// place and less than `enough` bytes in the buffer.
     ///
     /// Empty while a partition of this leader waits for its first look-up: a fetch that starts without it would keep
-    /// it waiting for `fetch.max.wait.ms`.
+    /// it waiting for `fetch.max.wait.ms`. Empty, for the same reason, while there is only news to wait for and a
+    /// partition has so much in the buffer that it would be left out: it could not be fetched again before the wait is
+    /// over, though the application may have emptied the buffer long before.
     pub fn fetchable(&self, led: impl Fn(&TopicPartition) -> bool, enough: usize, now: Time) -> Vec<FetchTarget> {
         let mut targets = Vec::new();
+        let (mut behind, mut left_out) = (false, false);
         for (partition, state) in self.partitions.iter().filter(|(partition, _)| led(partition)) {
             match state.place {
                 Place::Resetting { .. } if state.failures == 0 && !state.paused => return Vec::new(),
                 Place::At { fetch_offset } if state.wants_fetch(enough, now) => {
+                    behind |= state.high_watermark.is_none_or(|end| fetch_offset < end);
                     targets.push(FetchTarget {
                         partition: partition.clone(),
                         offset: fetch_offset,
                         fence: state.fence,
                     });
                 }
-                _ => {}
+                _ => left_out |= !state.paused && state.buffered_bytes >= enough,
             }
+        }
+        if left_out && !behind {
+            targets.clear();
         }
         targets
     }
@@ -512,6 +519,30 @@ mod tests {
         assert_eq!(state.next_reset(|_| true, Time::ZERO), None, "asked once");
         state.handle_offset(&tp(0), reset.fence, 42);
         assert_eq!((state.position(&tp(0)), fetches(&state)[0].offset), (Some(42), 42));
+    }
+
+    #[test]
+    fn no_fetch_waits_for_news_while_a_full_partition_would_be_left_out() {
+        let mut state = state(ResetPolicy::Earliest);
+        state.assign(&[tp(0), tp(1)]);
+        state.seek(&tp(0), 10);
+        state.seek(&tp(1), 10);
+        let targets = fetches(&state);
+        assert_eq!(targets.len(), 2);
+        let (full, at_end) = (targets[0].fence, targets[1].fence);
+        assert!(state.handle_fetched(&tp(0), full, 20, 1000, 100));
+        assert_eq!(
+            fetches(&state).len(),
+            1,
+            "nothing is known of the other partition's end"
+        );
+        assert!(state.handle_fetched(&tp(1), at_end, 10, 0, 10));
+        assert!(fetches(&state).is_empty(), "the other partition is at its end");
+        state.set_paused(&tp(0), true);
+        assert_eq!(fetches(&state).len(), 1, "a paused partition is left out anyway");
+        state.set_paused(&tp(0), false);
+        assert!(state.advance(&tp(0), full, 20, 1000));
+        assert_eq!(fetches(&state).len(), 2, "room for both");
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The timestamp in milliseconds since 1970, instead of the time of sending.
+    /// The timestamp in milliseconds since 1970, instead of the time of sending, which is read from the system's coarse
+    /// clock: up to one tick of the kernel (at most 10 ms) behind.
     #[must_use]
     pub fn timestamp(mut self, ms: i64) -> Self {
         self.timestamp = Some(ms);

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ottla_client_state::TopicPartition;
 use ottla_protocol::{ApiKey, DecodeError, ErrorCode};
@@ -68,6 +69,25 @@ pub enum Persisted {
     Yes,
 }
 
+/// One attempt to write a record that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// When its failure was known.
+    pub time: SystemTime,
+    /// The node id of the broker that was asked.
+    pub broker_id: i32,
+    /// How it ended: the broker's error code and words, or what became of the connection.
+    pub reason: Arc<str>,
+}
+
+/// The attempts behind an error; shared by all records of a batch.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    pub made: u32,
+    pub told: Vec<Attempt>,
+}
+
 /// An error of the client. Cheap to clone; one cause may answer many callers.
 #[derive(Clone)]
 pub struct Error {
@@ -85,6 +105,7 @@ struct Inner {
     api: Option<(ApiKey, i16)>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     partition: Option<(TopicPartition, Option<i64>)>,
+    attempts: Option<Arc<Attempts>>,
 }
 
 impl Error {
@@ -135,6 +156,18 @@ impl Error {
         self.inner.partition.as_ref().and_then(|(_, offset)| *offset)
     }
 
+    /// For a failed send: how its attempts ended, in their order. Of more than eight attempts, the first seven and the
+    /// last. Empty if the record never left.
+    pub fn attempts(&self) -> &[Attempt] {
+        self.inner.attempts.as_ref().map_or(&[], |attempts| &attempts.told)
+    }
+
+    /// For a failed send: how many attempts were made. More than [`attempts`](Error::attempts) tells if one was still
+    /// under way when the record was given up.
+    pub fn attempt_count(&self) -> u32 {
+        self.inner.attempts.as_ref().map_or(0, |attempts| attempts.made)
+    }
+
     /// The text without the context that [`fmt::Display`] adds.
     pub fn message(&self) -> &str {
         &self.inner.message
@@ -157,6 +190,7 @@ impl Error {
                 api: None,
                 source: None,
                 partition: None,
+                attempts: None,
             }),
         }
     }
@@ -214,6 +248,19 @@ impl Error {
     pub(crate) fn with_api(mut self, api: ApiKey, version: i16) -> Self {
         self.inner.api.get_or_insert((api, version));
         self
+    }
+
+    /// The same error with the story of its attempts.
+    #[must_use]
+    pub(crate) fn with_attempts(mut self, made: u32, told: Vec<Attempt>) -> Self {
+        self.inner.attempts = (made > 0).then(|| Arc::new(Attempts { made, told }));
+        self
+    }
+
+    /// Who the error is about, to be said of another error as well.
+    pub(crate) fn asked(&self) -> Option<(Arc<str>, i16)> {
+        let (_, version) = self.inner.api?;
+        Some((self.inner.broker.clone()?, version))
     }
 
     /// The same error with what caused it, for [`std::error::Error::source`].
@@ -299,8 +346,9 @@ impl From<DecodeError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.inner.message)?;
-        // The text about a connection that could not be made names the address already.
-        if self.inner.kind == ErrorKind::Connect {
+        // The text about a connection that could not be made names the address already, and so does one about attempts.
+        let named = |broker: &Arc<str>| self.inner.message.contains(&**broker);
+        if self.inner.kind == ErrorKind::Connect || self.inner.broker.as_ref().is_some_and(named) {
             return Ok(());
         }
         match (&self.inner.broker, &self.inner.api) {

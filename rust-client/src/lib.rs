@@ -69,12 +69,13 @@ pub use admin::{
     Admin, AdminBuilder, Answers, BrokerInfo, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource,
     ConfigSource, CreatedTopic, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
 };
+pub use config::DeliverySemantics;
 pub use consumer::{
     Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader, OwnedRecord,
 };
-pub use error::{Error, ErrorKind, Persisted, Result};
+pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_protocol::{ErrorCode, Uuid};
-pub use producer::{Closed, Delivery, Producer, ProducerBuilder, ProducerMetrics, Topic, TrySendError};
+pub use producer::{Closed, Delivery, Flushed, Producer, ProducerBuilder, ProducerMetrics, Topic, TrySendError};
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
 
 /// This crate's version, which brokers see in their metrics.

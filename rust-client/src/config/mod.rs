@@ -9,6 +9,7 @@
 
 mod keys;
 mod properties;
+mod semantics;
 mod values;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use keys::KEYS;
 pub use properties::Properties;
+pub use semantics::DeliverySemantics;
 pub use values::Address;
 
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -110,6 +112,7 @@ impl ClientKind {
 pub struct Settings {
     kind: ClientKind,
     values: BTreeMap<&'static str, String>,
+    semantics: Option<DeliverySemantics>,
     mistake: Option<Error>,
 }
 
@@ -119,6 +122,7 @@ impl Settings {
         Settings {
             kind,
             values: BTreeMap::new(),
+            semantics: None,
             mistake: None,
         }
     }
@@ -229,7 +233,11 @@ impl Settings {
     /// # Errors
     /// The first mistake of a setter, a missing `bootstrap.servers`, or keys that contradict each other.
     pub fn producer(self) -> Result<ProducerConfig> {
-        ProducerConfig::new(&self.checked()?)
+        let mut settings = self.checked()?;
+        if let Some(semantics) = settings.semantics {
+            semantics.apply(&mut settings)?;
+        }
+        ProducerConfig::new(&settings)
     }
 
     /// Checks everything together and gives the configuration of a consumer.
@@ -474,33 +482,30 @@ impl ProducerConfig {
         Ok(())
     }
 
-    /// Idempotence asked for by name must be possible; the default gives way to what contradicts it, as in Java.
+    /// Idempotence asked for by name must be possible; the default gives way to `acks` and `retries` that contradict it,
+    /// and to nothing else, as in the Java client since 4.0.
     fn check_idempotence(&mut self, settings: &Settings) -> Result<()> {
         if !self.enable_idempotence {
             return Ok(());
         }
-        let obstacle = if self.acks != Acks::All {
-            Some("acks=all".to_owned())
-        } else if self.retries == 0 {
-            Some("retries above 0".to_owned())
-        } else if self.max_in_flight > MAX_IN_FLIGHT_OF_IDEMPOTENCE {
-            Some(format!(
-                "max.in.flight.requests.per.connection of at most {MAX_IN_FLIGHT_OF_IDEMPOTENCE}"
-            ))
-        } else {
-            None
-        };
-        match obstacle {
-            None => Ok(()),
-            Some(needed) if settings.is_set("enable.idempotence") => {
-                Err(mistake(format!("enable.idempotence=true needs {needed}")))
-            }
-            Some(needed) => {
-                tracing::warn!("idempotence is off: it needs {needed}; retries may duplicate or reorder records");
-                self.enable_idempotence = false;
-                Ok(())
-            }
+        if self.max_in_flight > MAX_IN_FLIGHT_OF_IDEMPOTENCE {
+            return Err(mistake(format!(
+                "max.in.flight.requests.per.connection ({}) must be at most {MAX_IN_FLIGHT_OF_IDEMPOTENCE} for an \
+                 idempotent producer; with more, set enable.idempotence=false",
+                self.max_in_flight
+            )));
         }
+        let needed = match (self.acks, self.retries) {
+            (Acks::None | Acks::Leader, _) => "acks=all",
+            (Acks::All, 0) => "retries above 0",
+            (Acks::All, _) => return Ok(()),
+        };
+        if settings.is_set("enable.idempotence") {
+            return Err(mistake(format!("enable.idempotence=true needs {needed}")));
+        }
+        tracing::info!("idempotence is off: it needs {needed}; retries may duplicate or reorder records");
+        self.enable_idempotence = false;
+        Ok(())
     }
 }
 
@@ -735,6 +740,7 @@ mod tests {
     #[test]
     fn idempotence_by_default_gives_way_and_by_name_does_not() {
         assert!(!producer(&[("acks", "1")]).unwrap().enable_idempotence);
+        assert!(!producer(&[("retries", "0")]).unwrap().enable_idempotence);
         for obstacle in [
             ("acks", "1"),
             ("retries", "0"),
@@ -745,6 +751,15 @@ mod tests {
                 "{obstacle:?}"
             );
         }
+    }
+
+    #[test]
+    fn more_requests_in_flight_than_idempotence_bears_need_a_word() {
+        let many = ("max.in.flight.requests.per.connection", "6");
+        assert!(producer(&[many]).is_err());
+        assert!(producer(&[many, ("acks", "1")]).is_err());
+        let config = producer(&[many, ("enable.idempotence", "false")]).unwrap();
+        assert_eq!((config.max_in_flight, config.enable_idempotence), (6, false));
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub closed: bool,
     /// Why the client itself gave up on a batch, for its tickets.
     pub refusal: Option<Error>,
+    /// The broker that refused or lost the last attempt, and the version of the request, for the errors.
+    pub asked: Option<(Arc<str>, i16)>,
 }
 
 impl Partition {
@@ -69,6 +71,7 @@ impl Partition {
                 server: None,
                 closed: false,
                 refusal: None,
+                asked: None,
             }),
         }
     }

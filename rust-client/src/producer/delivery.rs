@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Waker};
 
 use ottla_client_state::batch::Written;
 
-use crate::error::{Error, Result};
+use super::flush::Flushed;
+use crate::error::{Error, Persisted, Result};
 use crate::record::{RecordMetadata, TopicPartition};
 
 /// The fate of one record that was accepted by [`Producer::send`](crate::Producer::send).
@@ -172,17 +173,35 @@ impl Cell {
         std::mem::take(&mut inner.wakers)
     }
 
-    /// Waits until all records of the batch are complete. Cancel-safe.
-    pub async fn finished(&self) {
+    /// Waits until the records before `end` are complete. Cancel-safe.
+    pub async fn finished(&self, end: u32) {
         std::future::poll_fn(|context| {
             let mut inner = self.lock();
-            if self.done.load(Ordering::Acquire) == u32::MAX {
+            if self.done.load(Ordering::Acquire) >= end {
                 return Poll::Ready(());
             }
             inner.register(context.waker());
             Poll::Pending
         })
         .await;
+    }
+}
+
+impl Cell {
+    /// Counts what became of `records` records from `first` on.
+    pub fn tally(&self, first: u32, records: u32, into: &mut Flushed) {
+        let end = first.saturating_add(records);
+        let mut settled = 0;
+        for part in &self.lock().parts {
+            let count = part.end.min(end).saturating_sub(part.first.max(first));
+            settled += count;
+            *match &part.result {
+                Ok(_) => &mut into.delivered,
+                Err(failed) if failed.error.persisted() == Persisted::No => &mut into.failed,
+                Err(_) => &mut into.unknown,
+            } += u64::from(count);
+        }
+        into.pending += u64::from(records.saturating_sub(settled));
     }
 }
 
@@ -231,7 +250,7 @@ mod tests {
         assert!(second.try_result().is_none());
         wake(cell.complete(2, 1, true, written(70)));
         assert_eq!(second.await.unwrap().offset, Some(70));
-        cell.finished().await;
+        cell.finished(3).await;
     }
 
     #[tokio::test]

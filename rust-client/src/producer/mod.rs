@@ -11,12 +11,14 @@
 //! | `produce` | a request out of batches, outcomes out of an answer |
 //! | `identity` | the producer id of an idempotent producer |
 //! | `delivery` | the tickets |
+//! | `flush` | waits for tickets and counts their fates |
 //!
 //! What may be sent, what is retried and what a failure means is decided in `ottla-client-state`.
 
 mod accumulator;
 mod buffer_pool;
 mod delivery;
+mod flush;
 mod identity;
 mod produce;
 mod send;
@@ -34,13 +36,14 @@ use std::time::Duration;
 use ottla_client_state::sequence::Reason;
 
 pub use delivery::Delivery;
+pub use flush::Flushed;
 
 use accumulator::{Stop, TopicQueues};
 use send::Sending;
 use shared::Shared;
 
 use crate::client::Client;
-use crate::config::{ClientKind, ProducerConfig, Properties, Settings, common_setters};
+use crate::config::{ClientKind, DeliverySemantics, ProducerConfig, Properties, Settings, common_setters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 
@@ -72,7 +75,7 @@ impl Drop for Owner {
         let shared = self.shared.clone();
         shared.refuse_records();
         self.shared.runtime().spawn(async move {
-            shared.flush().await;
+            shared.begin_flush().finished().await;
             shared.end();
         });
     }
@@ -175,12 +178,24 @@ impl Producer {
         })
     }
 
-    /// Sends everything queued so far without lingering, and waits until each record of it is delivered or has failed.
+    /// Sends everything queued so far without lingering, waits until each record of it is delivered or has failed, and
+    /// counts both.
     ///
-    /// Returns at the latest after `delivery.timeout.ms`. Says nothing about success: the tickets do. Records sent by
-    /// others meanwhile are not waited for. Cancel-safe.
-    pub async fn flush(&self) {
-        self.shared().flush().await;
+    /// Returns at the latest after `delivery.timeout.ms`. Which record failed and why is said by the tickets. Records
+    /// sent by others meanwhile are neither waited for nor counted. Cancel-safe: what was queued goes all the same.
+    pub async fn flush(&self) -> Flushed {
+        let flushing = self.shared().begin_flush();
+        flushing.finished().await;
+        flushing.tally()
+    }
+
+    /// As [`flush`](Producer::flush), but returns at the latest after `timeout`. What is not settled by then is counted
+    /// as [`Flushed::pending`] and goes on.
+    pub async fn flush_timeout(&self, timeout: Duration) -> Flushed {
+        let flushing = self.shared().begin_flush();
+        // Whether the time was enough is said by the counts.
+        let _ = tokio::time::timeout(timeout, flushing.finished()).await;
+        flushing.tally()
     }
 
     /// Takes no more records, sends what is queued, and ends the producer, at the latest after `timeout`.
@@ -193,7 +208,8 @@ impl Producer {
     pub async fn close(&self, timeout: Duration) -> Result<Closed> {
         let shared = self.shared();
         shared.refuse_records();
-        let in_time = tokio::time::timeout(timeout, shared.flush()).await.is_ok();
+        let flushing = shared.begin_flush();
+        let in_time = tokio::time::timeout(timeout, flushing.finished()).await.is_ok();
         if !in_time {
             tracing::warn!("the producer was closed before all records were acknowledged");
             shared.abort(&Reason::Closed);
@@ -363,6 +379,15 @@ impl ProducerBuilder {
     #[must_use]
     pub fn delivery_timeout(self, timeout: Duration) -> Self {
         self.set("delivery.timeout.ms", timeout.as_millis())
+    }
+
+    /// What is promised about each record, by name instead of by `acks`, `retries` and `enable.idempotence`. Without it
+    /// those keys decide; their defaults are [`DeliverySemantics::ExactlyOnce`]. A key set to something else than the
+    /// promise needs is an error of [`build`](ProducerBuilder::build).
+    #[must_use]
+    pub fn delivery_semantics(mut self, semantics: DeliverySemantics) -> Self {
+        self.settings.delivery_semantics(semantics);
+        self
     }
 
     /// Connects to the cluster.

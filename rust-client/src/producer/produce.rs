@@ -174,12 +174,12 @@ pub(super) fn settle_answer(
             next = place.unwrap_or(0) + 1;
             learn_leader(shared, &response, &one, answer, frame.broker());
             let outcome = Outcome::Answered(state_answer(answer));
-            refresh |= settle_one(shared, one, outcome, None, backoff);
+            refresh |= settle_one(shared, one, outcome, Teller::Answer(frame), backoff);
         }
     }
     for one in open.into_iter().flatten() {
         let outcome = Outcome::Lost("the broker's answer leaves this partition out".into());
-        refresh |= settle_one(shared, one, outcome, None, backoff);
+        refresh |= settle_one(shared, one, outcome, Teller::Answer(frame), backoff);
     }
     if refresh {
         shared.client.request_refresh();
@@ -256,7 +256,7 @@ fn learn_leader(
 /// Everything of a request that was written and is not answered (acks=0).
 pub(super) fn settle_unanswered(shared: &Shared, sent: Vec<Sent>, backoff: &mut Backoff) {
     for one in sent {
-        settle_one(shared, one, Outcome::Unacknowledged, None, backoff);
+        settle_one(shared, one, Outcome::Unacknowledged, Teller::Nobody, backoff);
     }
 }
 
@@ -273,13 +273,32 @@ pub(super) fn settle_error(shared: &Shared, sent: Vec<Sent>, error: &Error, back
             Persisted::No => Outcome::NotSent(text.clone()),
             _ => Outcome::Lost(text.clone()),
         };
-        settle_one(shared, one, outcome, Some(error), backoff);
+        settle_one(shared, one, outcome, Teller::Error(error), backoff);
     }
     shared.client.request_refresh();
 }
 
+/// Where an outcome is known from.
+#[derive(Clone, Copy)]
+enum Teller<'a> {
+    Answer(&'a ResponseFrame<ProduceRequest<'static>>),
+    Error(&'a Error),
+    Nobody,
+}
+
+impl Teller<'_> {
+    /// The broker that was asked, and the version of the request.
+    fn asked(self) -> Option<(Arc<str>, i16)> {
+        match self {
+            Teller::Answer(frame) => Some((frame.broker().clone(), frame.version())),
+            Teller::Error(error) => error.asked(),
+            Teller::Nobody => None,
+        }
+    }
+}
+
 /// Gives one outcome to its queue and completes what it resolves. True if metadata may be out of date.
-fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, refusal: Option<&Error>, backoff: &mut Backoff) -> bool {
+fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, teller: Teller<'_>, backoff: &mut Backoff) -> bool {
     let Sent {
         partition,
         id,
@@ -297,7 +316,10 @@ fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, refusal: Option<&Err
     let now = shared.client.now();
     let mut wakers = Vec::new();
     let mut slot = partition.lock();
-    if let Some(error) = refusal.filter(|_| matches!(outcome, Outcome::Refused(_))) {
+    if !good {
+        slot.asked = teller.asked();
+    }
+    if let (Teller::Error(error), Outcome::Refused(_)) = (teller, &outcome) {
         slot.refusal = Some(error.clone());
     }
     let settled = slot.queue.settle(id, outcome, sealed, wait, now);

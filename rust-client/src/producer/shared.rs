@@ -7,21 +7,24 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, SystemTime};
 
 use ottla_client_state::batch::{Completion, Failure};
 use ottla_client_state::partition_queue::QueueConfig;
 use ottla_client_state::sequence::{Persisted as StatePersisted, Reason};
+use ottla_protocol::ApiKey;
 use ottla_protocol::records::Compression;
 use tokio::sync::watch;
 
 use super::accumulator::{Partition, Slot, Topics};
 use super::buffer_pool::BufferPool;
 use super::delivery::{Cell, Failed};
+use super::flush::Flushing;
 use super::identity::Identity;
 use super::sender::{Handle, Sender};
 use crate::client::Client;
 use crate::config::ProducerConfig;
-use crate::error::{Error, ErrorKind, Persisted};
+use crate::error::{Attempt, Error, ErrorKind, Persisted};
 use crate::record::TopicPartition;
 
 /// The node id of the sender that looks after partitions without a leader. It sends nothing; it waits for metadata
@@ -280,7 +283,12 @@ impl Shared {
                 Error::new(ErrorKind::Closed, text)
             }
         };
-        let error = error.with_persisted(persisted(failure.persisted));
+        let mut error = error.with_persisted(persisted(failure.persisted));
+        // "Closed" and "timed out" are our own words; what the attempts met is told with them.
+        if let Some((broker, version)) = slot.asked.as_ref().filter(|_| failure.attempts > 0) {
+            error = error.with_broker(broker).with_api(ApiKey::Produce, *version);
+        }
+        let error = error.with_attempts(failure.attempts, self.attempts_of(failure));
         if failure.attempts < 2 {
             return error;
         }
@@ -294,6 +302,20 @@ impl Shared {
             failure.attempts,
             told.join(" | ")
         ))
+    }
+
+    /// The story of a failure, by the wall clock.
+    fn attempts_of(&self, failure: &Failure) -> Vec<Attempt> {
+        let (now, wall) = (self.client.now(), SystemTime::now());
+        let told = failure.story.iter().map(|one| {
+            let ago = Duration::from_millis(now.0.saturating_sub(one.at.0));
+            Attempt {
+                time: wall.checked_sub(ago).unwrap_or(wall),
+                broker_id: one.node_id,
+                reason: one.ended.clone(),
+            }
+        });
+        told.collect()
     }
 
     /// Gives up everything that is left and lets no more in. Every ticket is complete when this returns.
@@ -322,19 +344,16 @@ impl Shared {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Makes everything due and waits until it is complete. Cancel-safe.
-    pub async fn flush(self: &Arc<Self>) {
-        let mut last = Vec::new();
+    /// Makes everything due and notes what there is to wait for.
+    pub fn begin_flush(&self) -> Flushing {
+        let mut flushing = Flushing::default();
         for partition in self.topics.all_partitions() {
             let mut slot = partition.lock();
             slot.queue.close_open();
-            last.extend(slot.queue.last_tickets().cloned());
+            flushing.wait_for(slot.queue.tickets());
         }
         self.wake_senders();
-        // Batches complete in order, so the last one of each partition stands for all.
-        for cell in last {
-            cell.finished().await;
-        }
+        flushing
     }
 
     /// Ends all tasks. Nothing is sent or completed after this.

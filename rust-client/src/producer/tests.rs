@@ -17,6 +17,8 @@ use super::*;
 use crate::error::Persisted;
 use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
+mod promises;
+
 const INVOICES_ID: Uuid = Uuid([8; 16]);
 
 /// A batch that the broker was asked to write.

@@ -252,9 +252,12 @@ impl<T: Clone> PartitionQueue<T> {
         }
     }
 
-    /// The tickets of the last batch that is not completed. Once they are complete, so is everything before them.
-    pub fn last_tickets(&self) -> Option<&T> {
-        self.batches.back().map(|batch| &batch.tickets)
+    /// The tickets of every batch that is not completed, in order, with the first ticket and their number. The tickets
+    /// of a batch that was cut come once for each part.
+    pub fn tickets(&self) -> impl Iterator<Item = (&T, u32, u32)> {
+        self.batches
+            .iter()
+            .map(|batch| (&batch.tickets, batch.first, batch.records))
     }
 
     /// Whether no batch is left here and no request carries one.

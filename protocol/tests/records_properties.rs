@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
 use ottla_protocol::records::{
-    BATCH_HEADER_LEN, Compression, Decompressor, Header, Record, RecordBatch, RecordBatchBuilder, RecordBatches, crc32c,
+    BATCH_HEADER_LEN, Compression, Compressor, Decompressor, Header, Record, RecordBatch, RecordBatchBuilder,
+    RecordBatches, RecordError, crc32c,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -115,12 +116,54 @@ proptest! {
             prop_assert_eq!(record.offset, place as i64);
         }
 
+        let expected: Vec<_> = records.iter().map(Record::outline).collect();
         let summary = batch.records(&mut scratch, limit).unwrap().summarize().unwrap();
         prop_assert_eq!((summary.count as usize, summary.bytes), (contents.len(), limit));
         prop_assert_eq!(summary.max_timestamp, latest);
         prop_assert_eq!(contents[summary.max_timestamp_delta as usize].timestamp, latest);
         let keyless = contents.iter().position(|content| content.key.is_none());
         prop_assert_eq!(summary.first_without_key.map(|place| place as usize), keyless);
+
+        prop_assert_eq!(batch.summarize_in_steps(limit), Ok(summary));
+        let mut outlines = Vec::new();
+        let walked = batch.walk_in_steps(limit, &mut |outline| { outlines.push(outline); Ok(()) });
+        prop_assert_eq!(walked, Ok(limit));
+        prop_assert_eq!(outlines, expected);
+        let too_large = batch.summarize_in_steps(limit - 1);
+        prop_assert!(matches!(too_large, Err(RecordError::DecompressedTooLarge { .. })), "{:?}", too_large);
+    }
+
+    /// What came in one piece and what came in steps are judged the same, whatever is wrong with it.
+    #[test]
+    fn damaged_records_are_judged_the_same_in_steps(
+        contents in vec(content(), 1..6),
+        compression in compression(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        count in -1i32..2,
+    ) {
+        let mut builder = RecordBatchBuilder::new(Vec::new());
+        for content in &contents {
+            builder.append(content.timestamp, content.key.as_deref(), content.value.as_deref(), &content.headers()).unwrap();
+        }
+        let mut plain = builder.records().to_vec();
+        for (at, byte) in damage {
+            let at = at.index(plain.len());
+            plain[at] ^= byte;
+        }
+        let mut bytes = builder.seal(Compression::None, None).unwrap().to_vec();
+        let claimed = (contents.len() as i32 + count).max(0);
+        bytes[23..27].copy_from_slice(&10i32.to_be_bytes());
+        bytes[57..61].copy_from_slice(&claimed.to_be_bytes());
+        let (batch, _) = RecordBatch::parse(&bytes).unwrap();
+        let bytes = batch.recompress(&plain, &mut Compressor::new(compression, None).unwrap()).unwrap();
+        let (batch, _) = RecordBatch::parse(&bytes).unwrap();
+        let whole = batch.records(&mut Decompressor::new(), 1 << 20).unwrap().summarize();
+        let stepwise = batch.summarize_in_steps(1 << 20);
+        match (whole, stepwise) {
+            (Ok(whole), Ok(stepwise)) => prop_assert_eq!(whole, stepwise),
+            (Err(_), Err(_)) => {}
+            other => prop_assert!(false, "{:?}", other),
+        }
     }
 
     #[test]
@@ -159,7 +202,17 @@ proptest! {
                 }
             }
         }
-        let _ = Decompressor::new().decompress(compression, &bytes, 100_000).map(<[u8]>::len);
+        let mut whole = Vec::new();
+        let at_once = Decompressor::new().decompress_into(compression, &bytes, 100_000, &mut whole);
+        let mut pieces = Vec::new();
+        let stepwise = Decompressor::decompress_in_steps(compression, &bytes, 1 << 20, &mut |step| {
+            pieces.extend_from_slice(step);
+            Ok(())
+        });
+        prop_assert!(at_once.is_ok() == stepwise.is_ok() || pieces.len() > 100_000);
+        if at_once.is_ok() {
+            prop_assert_eq!(whole, pieces);
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use ottla_protocol::records::{RecordBatch, RecordBatches, RecordError, batch};
 
 pub mod checkpoint;
 mod config;
+mod contents;
 mod data_dir;
 pub mod disk;
 mod error;

@@ -8,8 +8,9 @@ use std::io;
 
 use bytes::Bytes;
 use ottla_broker_state::leader_epochs::LeaderEpochs;
-use ottla_protocol::records::{BATCH_HEADER_LEN, Decompressor, RecordBatch, TimestampType};
+use ottla_protocol::records::{BATCH_HEADER_LEN, Outline, RecordBatch, TimestampType};
 
+use super::contents::{self, Contents};
 use super::error::{Attempt, ReadError, StorageError};
 use super::scan::{BATCH_WINDOW, BatchHeader, HEADER_WINDOW, Window, epoch_fits, find_batch, fits};
 use super::segment::SegmentView;
@@ -301,11 +302,10 @@ pub(super) fn record_at_or_after(
     if batch.timestamp_type() == TimestampType::LogAppendTime {
         return Some((batch.max_timestamp(), batch.base_offset().max(from)));
     }
-    let mut scratch = Decompressor::default();
-    let records = batch.records(&mut scratch, decompressed_bytes_max).ok()?;
-    let mut whole = records.map_while(Result::ok);
-    let found = whole.find(|record| record.timestamp >= timestamp && record.offset >= from);
-    found.map(|record| (record.timestamp, record.offset))
+    let wanted = |record: &Outline| record.timestamp >= timestamp && record.offset >= from;
+    let find = |contents: &Contents<'_>| contents.outlines(1, &wanted);
+    let found = contents::unfold(batch, decompressed_bytes_max, find).ok()?;
+    found.first().map(|record| (record.timestamp, record.offset))
 }
 
 /// The first record of `batch` with an offset of at least `from` and exactly `timestamp`, if that is the batch's

@@ -7,20 +7,13 @@
 //! Checks in order: one batch of format 2, base offset 0, size, checksum, header, records (count, offset deltas, keys
 //! on a compacted topic, timestamps). Then, where the topic asks for it: another codec, the broker's time.
 
-use std::cell::RefCell;
-
 use ottla_protocol::records::{
-    BATCH_HEADER_LEN, Compression, Compressor, Decompressor, RecordBatch, RecordError, RecordsSummary, TimestampType,
-    batch,
+    BATCH_HEADER_LEN, Compression, Compressor, Outline, RecordBatch, RecordError, RecordsSummary, TimestampType, batch,
 };
 
 use super::config::LogConfig;
+use super::contents::{self, Contents};
 use super::error::{AppendError, RefusedRecord};
-
-thread_local! {
-    /// Decompression contexts are costly to make and cheap to keep.
-    static SCRATCH: RefCell<Decompressor> = RefCell::new(Decompressor::new());
-}
 
 /// Who wants to append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,26 +47,32 @@ pub(super) fn check(
 ) -> Result<Checked, AppendError> {
     let batch = only_batch(records)?;
     check_header(&batch, config, origin)?;
-    SCRATCH.with_borrow_mut(|scratch| {
-        let limit = config.decompressed_bytes_max();
-        let plain = batch.records_bytes(scratch, limit).map_err(unreadable)?;
-        check_records(&batch, plain, config, origin, now_ms)
-    })
+    let check = |contents: &Contents<'_>| check_records(&batch, contents, config, origin, now_ms);
+    contents::unfold(&batch, config.decompressed_bytes_max(), check).map_err(unreadable)?
 }
 
 fn check_records(
     batch: &RecordBatch<'_>,
-    plain: &[u8],
+    contents: &Contents<'_>,
     config: &LogConfig,
     origin: AppendOrigin,
     now_ms: i64,
 ) -> Result<Checked, AppendError> {
-    let summary = batch.iter_over(plain).summarize().map_err(unreadable)?;
+    let summary = contents.summarize().map_err(unreadable)?;
     if origin == AppendOrigin::Client {
-        check_keys(batch, plain, &summary, config)?;
-        check_timestamps(batch, plain, &summary, config, now_ms)?;
+        check_keys(contents, &summary, config)?;
+        check_timestamps(batch, contents, &summary, config, now_ms)?;
     }
-    finish(batch, plain, &summary, config, now_ms)
+    finish(batch, contents, &summary, config, now_ms)
+}
+
+fn refused(contents: &Contents<'_>, wrong: &dyn Fn(&Outline) -> bool, message: &str) -> Vec<RefusedRecord> {
+    let outlines = contents.outlines(REFUSED_RECORDS_MAX, wrong);
+    let refused = outlines.iter().map(|record| RefusedRecord {
+        batch_index: record.index,
+        message: message.to_owned(),
+    });
+    refused.collect()
 }
 
 fn invalid(text: impl Into<String>) -> AppendError {
@@ -165,44 +164,25 @@ fn unreadable(error: RecordError) -> AppendError {
     }
 }
 
-fn check_keys(
-    batch: &RecordBatch<'_>,
-    plain: &[u8],
-    summary: &RecordsSummary,
-    config: &LogConfig,
-) -> Result<(), AppendError> {
+fn check_keys(contents: &Contents<'_>, summary: &RecordsSummary, config: &LogConfig) -> Result<(), AppendError> {
     if !config.compact || summary.first_without_key.is_none() {
         return Ok(());
     }
-    let keyless = batch
-        .iter_over(plain)
-        .map_while(Result::ok)
-        .filter(|record| record.key().is_none());
-    let refused = keyless.take(REFUSED_RECORDS_MAX).map(|record| RefusedRecord {
-        batch_index: record.index(),
-        message: "a record of a compacted topic must have a key".to_owned(),
-    });
-    Err(AppendError::InvalidRecords(refused.collect()))
+    let message = "a record of a compacted topic must have a key";
+    let keyless = refused(contents, &|record| !record.has_key, message);
+    Err(AppendError::InvalidRecords(keyless))
 }
 
 fn check_timestamps(
     batch: &RecordBatch<'_>,
-    plain: &[u8],
+    contents: &Contents<'_>,
     summary: &RecordsSummary,
     config: &LogConfig,
     now_ms: i64,
 ) -> Result<(), AppendError> {
     let refuse = |wrong: &dyn Fn(i64) -> bool, message: &str| {
-        let records = batch
-            .iter_over(plain)
-            .map_while(Result::ok)
-            .filter(|record| wrong(record.timestamp));
-        let refused = records.take(REFUSED_RECORDS_MAX);
-        let refused = refused.map(|record| RefusedRecord {
-            batch_index: record.index(),
-            message: message.to_owned(),
-        });
-        Err(AppendError::InvalidTimestamp(refused.collect()))
+        let records = refused(contents, &|record| wrong(record.timestamp), message);
+        Err(AppendError::InvalidTimestamp(records))
     };
     if batch.timestamp_type() == TimestampType::LogAppendTime {
         return refuse(&|_| true, "producers may not set the timestamp type to LogAppendTime");
@@ -227,7 +207,7 @@ fn check_timestamps(
 
 fn finish(
     batch: &RecordBatch<'_>,
-    plain: &[u8],
+    contents: &Contents<'_>,
     summary: &RecordsSummary,
     config: &LogConfig,
     now_ms: i64,
@@ -237,7 +217,7 @@ fn finish(
     let mut bytes = if target == source {
         batch.raw().to_vec()
     } else {
-        recompressed(batch, plain, target, config)?
+        recompressed(batch, &contents.whole().map_err(unreadable)?, target, config)?
     };
     if bytes.len() > config.max_message_bytes {
         return Err(AppendError::TooLarge {

@@ -278,6 +278,9 @@ impl Decompressor {
         }
         buffer.clear();
         let outcome = self.decompress_into(compression, input, max_bytes, &mut buffer);
+        if outcome.is_err() && buffer.capacity() > MAX_KEPT_BYTES {
+            buffer = Vec::new();
+        }
         self.buffer = buffer;
         outcome.map(|()| self.buffer.as_slice())
     }
@@ -315,6 +318,37 @@ impl Decompressor {
                 Some(decoder) => decoder.decode(input, max_bytes, output),
                 empty => empty.insert(zstd::Decoder::new()?).decode(input, max_bytes, output),
             },
+            #[allow(unreachable_patterns)] // reachable without the features
+            compression => Err(RecordError::CompressionUnavailable { compression }),
+        }
+    }
+}
+
+impl Decompressor {
+    /// Decompresses `input` and gives what comes out to `sink` piece by piece, in order. Nothing is kept: memory is one
+    /// step of the codec. A zstd frame may ask for a window of at most half of `max_bytes`; how much comes out in all is
+    /// for `sink` to bound.
+    ///
+    /// # Errors
+    /// As [`decompress_into`](Self::decompress_into), and the first error of `sink`.
+    #[allow(unused_variables)] // without any codec nobody reads the limit
+    pub fn decompress_in_steps(
+        compression: Compression,
+        input: &[u8],
+        max_bytes: usize,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        match compression {
+            Compression::None => sink(input),
+            compression if input.is_empty() => Err(RecordError::CorruptCompression { compression }),
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => gzip::decode_in_steps(input, sink),
+            #[cfg(feature = "snappy")]
+            Compression::Snappy => snappy::decode_in_steps(input, max_bytes, sink),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => lz4::Decoder::default().decode_in_steps(input, sink),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => zstd::decode_in_steps(input, max_bytes, sink),
             #[allow(unreachable_patterns)] // reachable without the features
             compression => Err(RecordError::CompressionUnavailable { compression }),
         }

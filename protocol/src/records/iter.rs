@@ -5,6 +5,7 @@
 //! the bytes do not match, and offset deltas beyond the batch's last.
 
 use super::batch::{RecordBatch, TimestampType};
+use super::walk::Outline;
 use super::{RecordError, RecordFlaw};
 
 /// A header of a record: they are an ordered list, and a key may occur more than once.
@@ -73,6 +74,18 @@ impl<'a> Record<'a> {
     pub fn index(&self) -> u32 {
         self.index
     }
+
+    /// The record without its bytes.
+    #[inline]
+    pub fn outline(&self) -> Outline {
+        Outline {
+            index: self.index,
+            offset: self.offset,
+            offset_delta: self.offset_delta,
+            timestamp: self.timestamp,
+            has_key: self.key.is_some(),
+        }
+    }
 }
 
 /// The records of one batch. After an error, nothing more comes.
@@ -108,6 +121,24 @@ impl RecordOrigin {
             log_append_time: by_broker.then(|| batch.max_timestamp()),
             record_count: batch.record_count(),
         }
+    }
+
+    pub(super) fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// The timestamp of a record that is `delta` from the batch's.
+    #[inline]
+    pub(super) fn timestamp(&self, delta: i64) -> i64 {
+        self.log_append_time.unwrap_or(self.base_timestamp.wrapping_add(delta))
+    }
+
+    /// The offset of a record, if `delta` lies in the batch.
+    #[inline]
+    pub(super) fn offset(&self, delta: i32) -> Option<i64> {
+        // `parse` has checked that the last offset exists.
+        let inside = (0..=self.last_offset_delta).contains(&delta);
+        inside.then(|| self.base_offset.wrapping_add(i64::from(delta)))
     }
 
     /// Whether the broker's clock stamped the records, or the producer's.
@@ -149,33 +180,15 @@ impl<'a> RecordIter<'a> {
     /// Any flaw of a record, and [`RecordError::InvalidOffsetDelta`] unless the deltas are 0, 1, 2 and so on.
     pub fn summarize(self) -> Result<RecordsSummary, RecordError> {
         let mut summary = RecordsSummary {
-            count: 0,
             bytes: self.rest.len(),
-            min_timestamp: i64::MAX,
-            max_timestamp: i64::MIN,
-            max_timestamp_delta: 0,
-            first_without_key: None,
+            ..RecordsSummary::EMPTY
         };
         for record in self {
             let record = record?;
-            if i64::from(record.offset_delta) != i64::from(record.index) {
-                return Err(RecordError::InvalidOffsetDelta {
-                    index: record.index,
-                    offset_delta: record.offset_delta,
-                });
-            }
             for header in record.raw_headers() {
                 header?;
             }
-            if record.key.is_none() && summary.first_without_key.is_none() {
-                summary.first_without_key = Some(record.index);
-            }
-            if record.timestamp > summary.max_timestamp {
-                summary.max_timestamp = record.timestamp;
-                summary.max_timestamp_delta = record.offset_delta;
-            }
-            summary.min_timestamp = summary.min_timestamp.min(record.timestamp);
-            summary.count += 1;
+            summary.note(record.outline())?;
         }
         Ok(summary)
     }
@@ -199,17 +212,12 @@ impl<'a> RecordIter<'a> {
         if header_count == 0 && !fields.rest.is_empty() {
             return Err(flaw(RecordFlaw::LengthMismatch));
         }
-        if offset_delta < 0 || offset_delta > self.origin.last_offset_delta {
-            return Err(RecordError::InvalidOffsetDelta { index, offset_delta });
-        }
+        let offset = self.origin.offset(offset_delta);
+        let offset = offset.ok_or(RecordError::InvalidOffsetDelta { index, offset_delta })?;
         self.rest = batch.rest;
         Ok(Record {
-            // `parse` has checked that the last offset exists.
-            offset: self.origin.base_offset.wrapping_add(i64::from(offset_delta)),
-            timestamp: self
-                .origin
-                .log_append_time
-                .unwrap_or(self.origin.base_timestamp.wrapping_add(timestamp_delta)),
+            offset,
+            timestamp: self.origin.timestamp(timestamp_delta),
             offset_delta,
             key,
             value,
@@ -266,6 +274,37 @@ pub struct RecordsSummary {
     pub max_timestamp_delta: i32,
     /// Position of the first record without a key, which a compacted topic must refuse.
     pub first_without_key: Option<u32>,
+}
+
+impl RecordsSummary {
+    /// Of no records.
+    pub const EMPTY: RecordsSummary = RecordsSummary {
+        count: 0,
+        bytes: 0,
+        min_timestamp: i64::MAX,
+        max_timestamp: i64::MIN,
+        max_timestamp_delta: 0,
+        first_without_key: None,
+    };
+
+    /// Takes in the next record.
+    #[inline]
+    pub(super) fn note(&mut self, record: Outline) -> Result<(), RecordError> {
+        let (index, offset_delta) = (record.index, record.offset_delta);
+        if i64::from(offset_delta) != i64::from(index) {
+            return Err(RecordError::InvalidOffsetDelta { index, offset_delta });
+        }
+        if !record.has_key && self.first_without_key.is_none() {
+            self.first_without_key = Some(index);
+        }
+        if record.timestamp > self.max_timestamp {
+            self.max_timestamp = record.timestamp;
+            self.max_timestamp_delta = offset_delta;
+        }
+        self.min_timestamp = self.min_timestamp.min(record.timestamp);
+        self.count += 1;
+        Ok(())
+    }
 }
 
 /// A record's headers, parsed one by one.

@@ -36,12 +36,14 @@ pub mod builder;
 pub mod compression;
 pub mod control;
 pub mod iter;
+pub mod walk;
 
 pub use batch::{RecordBatch, RecordBatches, TimestampType};
 pub use builder::{RecordBatchBuilder, SealedBatch};
 pub use compression::{Compression, Compressor, Decompressor, with_compressor, with_decompressor};
 pub use control::{ControlRecord, EndTransactionMarker};
 pub use iter::{Header, Headers, RawHeaders, Record, RecordIter, RecordOrigin, RecordsSummary};
+pub use walk::Outline;
 
 /// Bytes of a batch before its first record.
 pub const BATCH_HEADER_LEN: usize = 61;

@@ -122,6 +122,51 @@ impl Decoder {
     }
 }
 
+/// Bytes that come out in one step.
+const STEP: usize = 64 << 10;
+
+/// Decodes all members of `input` through a buffer of [`STEP`] bytes.
+pub fn decode_in_steps(
+    input: &[u8],
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut inflate = Decompress::new(false);
+    let mut step = Vec::with_capacity(STEP);
+    let mut rest = input;
+    loop {
+        let deflated = skip_header(rest).ok_or(CORRUPT)?;
+        inflate.reset(false);
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc);
+        loop {
+            step.clear();
+            let read = inflate.total_in();
+            let left = deflated.get(read as usize..).unwrap_or_default();
+            let status = inflate.decompress_vec(left, &mut step, FlushDecompress::None);
+            let status = status.map_err(|_| CORRUPT)?;
+            digest.update(&step);
+            sink(&step)?;
+            if status == Status::StreamEnd {
+                break;
+            }
+            if step.is_empty() && read == inflate.total_in() {
+                return Err(CORRUPT);
+            }
+        }
+        rest = deflated.get(inflate.total_in() as usize..).unwrap_or_default();
+        let (trailer, after) = rest.split_first_chunk::<8>().ok_or(CORRUPT)?;
+        let mut expected = [0; 8];
+        expected[..4].copy_from_slice(&(digest.finalize() as u32).to_le_bytes());
+        expected[4..].copy_from_slice(&(inflate.total_out() as u32).to_le_bytes());
+        if *trailer != expected {
+            return Err(CORRUPT);
+        }
+        if after.is_empty() {
+            return Ok(());
+        }
+        rest = after;
+    }
+}
+
 /// Skips a member's header with all its optional fields.
 fn skip_header(input: &[u8]) -> Option<&[u8]> {
     const HEADER_CRC: u8 = 1 << 1;

@@ -85,24 +85,35 @@ impl Decoder {
     /// Decodes one frame or several in a row.
     pub fn decode(&mut self, input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
         let limit = output.len().saturating_add(max_bytes);
+        self.decode_in_steps(input, &mut |plain: &[u8]| {
+            if plain.len() > limit - output.len() {
+                return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
+            }
+            output.extend_from_slice(plain);
+            Ok(())
+        })
+    }
+
+    /// The same, block by block.
+    pub fn decode_in_steps<S>(&mut self, input: &[u8], sink: &mut S) -> Result<(), RecordError>
+    where
+        S: FnMut(&[u8]) -> Result<(), RecordError> + ?Sized,
+    {
         let mut rest = input;
         while !rest.is_empty() {
             rest = match rest.strip_prefix(&HEADER) {
-                Some(blocks) => self.decode_blocks(blocks, limit, max_bytes, output)?,
-                None => decode_any(rest, limit, max_bytes, output)?,
+                Some(blocks) => self.decode_blocks(blocks, sink)?,
+                None => decode_any(rest, sink)?,
             };
         }
         Ok(())
     }
 
     /// Decodes the blocks of a frame that begins with [`HEADER`] and returns what follows it.
-    fn decode_blocks<'a>(
-        &mut self,
-        blocks: &'a [u8],
-        limit: usize,
-        max_bytes: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<&'a [u8], RecordError> {
+    fn decode_blocks<'a, S>(&mut self, blocks: &'a [u8], sink: &mut S) -> Result<&'a [u8], RecordError>
+    where
+        S: FnMut(&[u8]) -> Result<(), RecordError> + ?Sized,
+    {
         let mut rest = blocks;
         loop {
             let (length, after) = rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
@@ -116,27 +127,21 @@ impl Decoder {
             }
             let (packed, after) = after.split_at_checked(packed_len).ok_or(CORRUPT)?;
             rest = after;
-            let plain = if length & STORED != 0 {
-                packed
+            if length & STORED != 0 {
+                sink(packed)?;
             } else {
                 let written = block::decompress_into(packed, &mut self.block).map_err(|_| CORRUPT)?;
-                self.block.get(..written).unwrap_or_default()
-            };
-            if plain.len() > limit - output.len() {
-                return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
+                sink(self.block.get(..written).unwrap_or_default())?;
             }
-            output.extend_from_slice(plain);
         }
     }
 }
 
 /// Decodes one frame with linked blocks, checksums, a size or larger blocks and returns what follows it.
-fn decode_any<'a>(
-    input: &'a [u8],
-    limit: usize,
-    max_bytes: usize,
-    output: &mut Vec<u8>,
-) -> Result<&'a [u8], RecordError> {
+fn decode_any<'a, S>(input: &'a [u8], sink: &mut S) -> Result<&'a [u8], RecordError>
+where
+    S: FnMut(&[u8]) -> Result<(), RecordError> + ?Sized,
+{
     // The library takes a frame without its end mark for a whole one, so the walk over the blocks is ours.
     let after = after_frame(input).ok_or(CORRUPT)?;
     let frame = input.get(..input.len() - after.len()).unwrap_or_default();
@@ -146,10 +151,7 @@ fn decode_any<'a>(
         if block.is_empty() {
             return Ok(after);
         }
-        if block.len() > limit - output.len() {
-            return Err(RecordError::DecompressedTooLarge { limit: max_bytes });
-        }
-        output.extend_from_slice(block);
+        sink(block)?;
         let length = block.len();
         decoder.consume(length);
     }

@@ -67,22 +67,8 @@ impl Default for Decoder {
 impl Decoder {
     pub fn decode(&mut self, input: &[u8], max_bytes: usize, output: &mut Vec<u8>) -> Result<(), RecordError> {
         let limit = output.len().saturating_add(max_bytes);
-        if !input.starts_with(&MAGIC) {
-            return self.block(input, limit, max_bytes, output);
-        }
-        let mut rest = input;
-        while !rest.is_empty() {
-            // Streams may be joined, each with its own header.
-            if rest.starts_with(&MAGIC) {
-                rest = rest.get(HEADER_LEN..).ok_or(CORRUPT)?;
-                continue;
-            }
-            let (length, after) = rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
-            let (block, after) = after
-                .split_at_checked(u32::from_be_bytes(*length) as usize)
-                .ok_or(CORRUPT)?;
-            self.block(block, limit, max_bytes, output)?;
-            rest = after;
+        for block in Blocks::new(input) {
+            self.block(block?, limit, max_bytes, output)?;
         }
         Ok(())
     }
@@ -102,5 +88,69 @@ impl Decoder {
             .decompress(block, output.get_mut(at..).unwrap_or_default())
             .map_err(|_| CORRUPT)?;
         if written == length { Ok(()) } else { Err(CORRUPT) }
+    }
+}
+
+/// Decodes block by block; a block that says it is larger than `max_bytes` is refused.
+pub fn decode_in_steps(
+    input: &[u8],
+    max_bytes: usize,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut decoder = Decoder::default();
+    let mut plain = Vec::new();
+    for block in Blocks::new(input) {
+        plain.clear();
+        decoder.block(block?, max_bytes, max_bytes, &mut plain)?;
+        sink(&plain)?;
+    }
+    Ok(())
+}
+
+/// The blocks of a framed stream; plain snappy is one block.
+struct Blocks<'a> {
+    rest: &'a [u8],
+    framed: bool,
+}
+
+impl<'a> Blocks<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        Blocks {
+            rest: input,
+            framed: input.starts_with(&MAGIC),
+        }
+    }
+
+    fn framed_block(&mut self) -> Result<Option<&'a [u8]>, RecordError> {
+        // Streams may be joined, each with its own header.
+        while self.rest.starts_with(&MAGIC) {
+            self.rest = self.rest.get(HEADER_LEN..).ok_or(CORRUPT)?;
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (length, after) = self.rest.split_first_chunk::<4>().ok_or(CORRUPT)?;
+        let block = after.split_at_checked(u32::from_be_bytes(*length) as usize);
+        let (block, after) = block.ok_or(CORRUPT)?;
+        self.rest = after;
+        Ok(Some(block))
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = Result<&'a [u8], RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        if !self.framed {
+            return Some(Ok(std::mem::take(&mut self.rest)));
+        }
+        let block = self.framed_block();
+        if block.is_err() {
+            self.rest = &[];
+        }
+        block.transpose()
     }
 }

@@ -1,9 +1,10 @@
 //! Zstandard frames, whole at a time: the output is the window, so no window is allocated whatever a frame asks for.
+//! What is too large for that is decoded in steps, with a window that has a limit.
 
 use std::io::Cursor;
 
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
-use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::{Compression, RecordError};
 
@@ -71,6 +72,45 @@ impl Decoder {
             }
         }
         Err(RecordError::DecompressedTooLarge { limit: max_bytes })
+    }
+}
+
+/// Bytes that come out in one step.
+const STEP: usize = 128 << 10;
+
+/// Decodes all frames through a buffer of [`STEP`] bytes and the window that they ask for, which may take up to half of
+/// `max_bytes`: a frame that wants more belongs to a batch that is too large.
+pub fn decode_in_steps(
+    input: &[u8],
+    max_bytes: usize,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    // A context of its own: the library would keep the window for the next batch.
+    let mut context = DCtx::try_create().ok_or(FAILED)?;
+    let window_log = (max_bytes / 2).max(1).ilog2().clamp(10, 30);
+    context
+        .set_parameter(DParameter::WindowLogMax(window_log))
+        .map_err(|_| FAILED)?;
+    let mut step = vec![0; STEP];
+    let mut source = InBuffer::around(input);
+    loop {
+        let mut room = OutBuffer::around(step.as_mut_slice());
+        let expected = context.decompress_stream(&mut room, &mut source).map_err(|code| {
+            if zstd_safe::is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge) {
+                RecordError::DecompressedTooLarge { limit: max_bytes }
+            } else {
+                CORRUPT
+            }
+        })?;
+        let written = room.pos();
+        sink(step.get(..written).unwrap_or_default())?;
+        let read = source.pos() == input.len();
+        // Zero: a frame has ended, and nothing of it waits inside the context.
+        match (read, expected) {
+            (true, 0) => return Ok(()),
+            (true, _) if written < STEP => return Err(CORRUPT),
+            _ => {}
+        }
     }
 }
 

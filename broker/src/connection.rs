@@ -11,14 +11,19 @@ use crate::dispatch;
 use crate::frame_buffer::{Inbox, Outbox, Refusal};
 use crate::handlers::{CloseReason, Context, Reply};
 use crate::server;
+use socket2::SockRef;
+use std::any::Any;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{debug, warn};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tracing::{debug, error, warn};
 
 /// Answers that one connection may be owed before it is no longer read from.
 const WINDOW: usize = 128;
@@ -30,6 +35,11 @@ const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(30);
 const REST_AFTER: Duration = Duration::from_secs(10);
 /// A connection that has given its buffers back is looked at this often.
 const LONG_REST: Duration = Duration::from_secs(60);
+
+/// How long a peer that broke the protocol gets to take the answers to its earlier requests.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// And how many bytes of what it still sends are thrown away meanwhile.
+const FAREWELL_BYTES: usize = 256 * 1024;
 
 /// What the configuration says about connections.
 #[derive(Debug, Clone, Copy)]
@@ -62,15 +72,41 @@ enum Event {
 ///
 /// When `stop` becomes true no more requests are read; answers that are ready are still written, parked ones are not
 /// waited for.
+///
+/// A panic of a handler ends this connection and no other, with a line in the log.
 pub async fn serve(stream: TcpStream, context: Context, limits: Limits, stop: watch::Receiver<bool>) {
     let peer = context.peer;
     let mut connection = Connection::new(stream, context, limits);
-    match connection.run(stop).await {
-        End::Quiet(reason) => debug!(%peer, "connection closed: {reason}"),
+    let end = match unless_it_panics(connection.run(stop.clone())).await {
+        Ok(end) => end,
+        Err(words) => return error!(%peer, "closed the connection: a handler panicked: {words}"),
+    };
+    match end {
+        End::Quiet(reason) => return debug!(%peer, "connection closed: {reason}"),
+        End::Io(error) => return debug!(%peer, "connection lost: {error}"),
         End::Refused(refusal) => warn!(%peer, "closed the connection: {refusal}"),
         End::Closed(reason) => warn!(%peer, "closed the connection: {reason}"),
-        End::Io(error) => debug!(%peer, "connection lost: {error}"),
     }
+    let _ = timeout(FAREWELL, connection.take_leave(stop)).await;
+}
+
+/// What `work` gives, or the words of the panic that ended it.
+async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = pin!(work);
+    // What a panic leaves half done is the connection's own, and the connection ends here.
+    poll_fn(
+        |task| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(task))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => std::task::Poll::Ready(Err(words_of(&*panic))),
+        },
+    )
+    .await
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a word".to_owned())
 }
 
 struct Connection {
@@ -107,11 +143,7 @@ impl Connection {
         loop {
             let drained = match self.carry_out().await {
                 Ok(drained) => drained,
-                Err(end) => {
-                    // What was answered before the offending request still leaves, as far as the socket takes it.
-                    let _ = self.write();
-                    return end;
-                }
+                Err(end) => return end,
             };
             if let Err(error) = self.write() {
                 return End::Io(error);
@@ -239,6 +271,36 @@ impl Connection {
         Ok(())
     }
 
+    /// Lets the answers that are ready leave before the connection is closed for what the peer did.
+    ///
+    /// A socket that is closed while bytes wait in it to be read is reset, and a reset takes from the peer what it has
+    /// not read yet. So what it still sends is read, for a while, and thrown away.
+    async fn take_leave(&mut self, mut stop: watch::Receiver<bool>) {
+        self.inbox = Inbox::new(self.limits.max_frame);
+        let leave = async {
+            while !self.outbox.is_empty() {
+                self.stream.writable().await?;
+                self.write()?;
+            }
+            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            let (mut scratch, mut thrown) = ([0; 4096], 0);
+            while thrown < FAREWELL_BYTES {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => break,
+                    Ok(bytes) => thrown += bytes,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok::<_, io::Error>(())
+        };
+        tokio::select! {
+            _ = leave => {}
+            () = server::stopping(&mut stop) => {}
+        }
+    }
+
     /// Closes an idle connection; gives the buffers of a quiet one back.
     fn look_at_the_clock(&mut self) -> Result<(), End> {
         let now = Instant::now();
@@ -269,3 +331,6 @@ impl Connection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

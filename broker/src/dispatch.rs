@@ -75,6 +75,10 @@ fn is_served(key: ApiKey, version: i16) -> bool {
         .any(|api| api.key == key && (api.min_version..=api.max_version).contains(&version))
 }
 
+/// In tests, requests of the client with this id panic.
+#[cfg(test)]
+pub(crate) const PANICKING_CLIENT: &str = "panic";
+
 /// Carries out one request. Effects have happened, in the order of the calls, when this returns.
 pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
     let (header, body_at) = match frame::decode_request_header(frame) {
@@ -84,6 +88,8 @@ pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
     let Some(key) = ApiKey::from_code(header.api_key) else {
         return Reply::Close(CloseReason::UnknownApi { key: header.api_key });
     };
+    #[cfg(test)]
+    assert_ne!(header.client_id, Some(PANICKING_CLIENT), "as the test wants it");
     let to = ReplyTo::new(key, &header);
     if !is_served(key, header.api_version) {
         return refuse(to, frame.get(body_at..).unwrap_or_default());
@@ -99,8 +105,13 @@ fn refuse(to: ReplyTo, body: &[u8]) -> Reply {
     }
 }
 
+/// What the elements of one request may take in memory: 100,000 partitions in a Fetch, 250,000 names in a Metadata
+/// request. `socket.request.max.bytes` is for records, which stay where they are; of smaller things it would hold
+/// millions, each of which costs more in memory, and again in the answer.
+const ELEMENTS_BYTES: usize = 8 << 20;
+
 fn decode<'a, M: Message<'a>>(header: &RequestHeader<'_>, body: &'a [u8]) -> Result<M, DecodeError> {
-    M::decode(&mut Reader::new(body), header.api_version)
+    M::decode(&mut Reader::new(body).with_budget(ELEMENTS_BYTES), header.api_version)
 }
 
 /// Decodes the body as `$request` and calls the handler of `$room`; a body that does not decode closes the connection.

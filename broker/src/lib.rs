@@ -17,6 +17,7 @@ pub mod embedded;
 pub mod frame_buffer;
 pub mod handlers;
 pub mod log;
+pub mod open_files;
 pub mod purgatory;
 pub mod quorum;
 pub mod replica_manager;

@@ -68,6 +68,7 @@ pub async fn run(arguments: BrokerArguments) -> Outcome {
     for warning in config.warnings() {
         eprintln!("ottla: {warning}");
     }
+    ottla_broker::open_files::raise_limit();
     // Asked for before the first client can connect, so that a stop in the first millisecond is an orderly one too.
     let stop = stop_requested()?;
     let broker = Broker::start(config).await?;

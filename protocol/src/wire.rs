@@ -59,6 +59,14 @@ pub enum WireError {
         /// Bytes that are left.
         left: usize,
     },
+    /// An array would take more memory than its message is allowed, though the bytes are there.
+    #[error("takes {needed} bytes of memory where {left} are allowed")]
+    MemoryTooLarge {
+        /// Bytes that its elements would take.
+        needed: usize,
+        /// Bytes that are left of what the message is allowed.
+        left: usize,
+    },
     /// Bytes are left over after the last field of a message or of a tagged field.
     #[error("is followed by {left} bytes that belong to nothing")]
     TrailingBytes {

@@ -10,7 +10,16 @@ use super::{DecodeError, MAX_STRING_BYTES, Place, Records, Uuid, WireError};
 pub struct Reader<'a> {
     rest: &'a [u8],
     total: usize,
+    /// Bytes that the elements of arrays may still take in memory.
+    budget: usize,
 }
+
+/// What the elements of any message's arrays may take in memory, in bytes.
+const BUDGET_BYTES: usize = 16 << 20;
+
+/// And for each byte of the message. Elements are larger in memory than on the wire, by a factor of 2 to 4 in messages
+/// that mean something and of up to 20 in those that are made for it.
+const BUDGET_RATIO: usize = 4;
 
 macro_rules! fixed_width {
     ($($name:ident: $bytes:literal),*) => { $(
@@ -27,12 +36,23 @@ macro_rules! fixed_width {
 
 impl<'a> Reader<'a> {
     /// Starts at the first of `bytes`.
+    ///
+    /// The elements of all arrays together may take 16 MiB in memory, and 4 bytes more for each of `bytes`. More is
+    /// refused: no message that a peer would honestly send needs it, and a frame of minimal elements would else take
+    /// many times its size.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader {
             rest: bytes,
             total: bytes.len(),
+            budget: bytes.len().saturating_mul(BUDGET_RATIO).saturating_add(BUDGET_BYTES),
         }
+    }
+
+    /// Lets the elements of all arrays together take `bytes` in memory, for a reader that knows its peers better.
+    #[must_use]
+    pub fn with_budget(self, bytes: usize) -> Self {
+        Reader { budget: bytes, ..self }
     }
 
     /// Bytes that are not read yet.
@@ -237,10 +257,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an array, or null. No element is smaller than `element_min` bytes (at least 1), so a count that
-    /// cannot be true is refused before anything is allocated.
+    /// cannot be true is refused before anything is allocated, and so is one that takes more memory than is left of
+    /// the budget (see [`Reader::new`]).
     ///
     /// # Errors
-    /// When the count is more than the bytes left can hold, and whatever `element` says.
+    /// When the count is more than the bytes left can hold or the memory allowed, and whatever `element` says.
     #[inline]
     pub fn opt_array<T, E: Into<DecodeError>>(
         &mut self,
@@ -255,10 +276,18 @@ impl<'a> Reader<'a> {
         if count > left / element_min.max(1) {
             return Err(WireError::CountTooLarge { count, left }.into());
         }
+        let needed = count.saturating_mul(size_of::<T>());
+        self.budget = self.budget.checked_sub(needed).ok_or(WireError::MemoryTooLarge {
+            needed,
+            left: self.budget,
+        })?;
         // Values in memory are larger than on the wire: start with no more memory than there are bytes and grow
         // only as elements really come.
         let mut values = Vec::with_capacity(count.min(left / size_of::<T>().max(1) + 1));
-        for _ in 0..count {
+        for read in 0..count {
+            if read == values.capacity() {
+                values.reserve_exact(read.max(1).min(count - read));
+            }
             values.push(element(self).map_err(Into::into)?);
         }
         Ok(Some(values))
@@ -326,9 +355,10 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()? as usize;
-            let mut value = Reader::new(self.take(size)?);
+            let mut value = Reader::new(self.take(size)?).with_budget(self.budget);
             field(tag, &mut value)?;
             value.finish()?;
+            self.budget = value.budget;
         }
         Ok(())
     }

@@ -259,3 +259,43 @@ fn large_shared_records_are_not_copied() {
     assert_eq!(pieces[1].as_ptr(), large.as_ptr());
     assert_eq!(pieces[3].as_ptr(), large.as_ptr());
 }
+
+#[test]
+fn a_frame_of_minimal_elements_is_refused_before_it_takes_many_times_its_size() {
+    // Empty strings: one byte each on the wire, sixteen in memory.
+    let count = 4 << 20;
+    let mut w = Writer::new();
+    w.unsigned_varint(count + 1);
+    let mut bytes = w.into_vec().unwrap();
+    bytes.resize(bytes.len() + count as usize, 1);
+    let strings = |budget: Option<usize>| {
+        let reader = Reader::new(&bytes);
+        let mut reader = budget.map_or(reader.clone(), |budget| reader.with_budget(budget));
+        reader.array(true, 1, |r| r.str(true)).map(|strings| strings.len())
+    };
+    let refused = strings(None).unwrap_err();
+    assert!(matches!(refused.error, WireError::MemoryTooLarge { .. }), "{refused}");
+    assert_eq!(strings(Some(count as usize * 16)), Ok(count as usize));
+    assert!(strings(Some(count as usize * 16 - 1)).is_err());
+}
+
+#[test]
+fn nested_and_tagged_arrays_share_one_budget() {
+    // Two arrays of two numbers, the second one in a tagged field: sixteen bytes in all.
+    let mut w = Writer::new();
+    w.unsigned_varint(3).i32(1).i32(2);
+    w.unsigned_varint(1).unsigned_varint(0).unsigned_varint(9);
+    w.unsigned_varint(3).i32(3).i32(4);
+    let bytes = w.into_vec().unwrap();
+    let read = |budget| {
+        let mut reader = Reader::new(&bytes).with_budget(budget);
+        let mut all = reader.array(true, 4, Reader::i32)?;
+        reader.tags(|_, value| {
+            all.extend(value.array(true, 4, Reader::i32)?);
+            Ok(())
+        })?;
+        Ok::<_, DecodeError>(all)
+    };
+    assert_eq!(read(16), Ok(vec![1, 2, 3, 4]));
+    assert!(read(15).is_err());
+}

@@ -75,7 +75,10 @@ pub use consumer::{
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_protocol::{ErrorCode, Uuid};
-pub use producer::{Closed, Delivery, Flushed, Producer, ProducerBuilder, ProducerMetrics, Topic, TrySendError};
+pub use producer::{
+    Acknowledgement, BrokerMetrics, Closed, Delivery, Flushed, Histogram, OutgoingRecord, Producer, ProducerBuilder,
+    ProducerEvent, ProducerMetrics, ProducerObserver, Topic, TopicMetrics, TrySendError,
+};
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
 
 /// This crate's version, which brokers see in their metrics.

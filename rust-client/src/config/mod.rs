@@ -1,7 +1,7 @@
 //! Configuration by Kafka's own keys.
 //!
 //! In: keys and values as text, from typed setters, pairs or a properties file. Out: a checked [`ProducerConfig`],
-//! [`ConsumerConfig`] or [`AdminConfig`]. There is one table of keys ([`keys`]): names, ranges, defaults (the Java
+//! [`ConsumerConfig`] or [`AdminConfig`]. There is one table of keys ([`KEYS`]): names, ranges, defaults (the Java
 //! client's) and texts come from there and nowhere else.
 //!
 //! It refuses what it does not understand: an unknown key is an error that names the nearest known one, and so is a

@@ -19,6 +19,7 @@ use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError}
 use super::delivery::{Cell, Delivery};
 use super::sender::Handle;
 use super::shared::Shared;
+use super::watch::{Seen, TopicMeters};
 use crate::error::{Error, ErrorKind};
 use crate::record::{Record, TopicPartition, Value};
 
@@ -29,6 +30,7 @@ const BATCHES_BEFORE_YIELD: usize = 8;
 #[derive(Debug)]
 pub(super) struct TopicQueues {
     pub name: Arc<str>,
+    pub meters: Arc<TopicMeters>,
     partitions: ArcSwap<Vec<Arc<Partition>>>,
     sticky: StickyPartition,
     random: AtomicU64,
@@ -38,6 +40,7 @@ pub(super) struct TopicQueues {
 #[derive(Debug)]
 pub(super) struct Partition {
     pub id: Arc<TopicPartition>,
+    pub seen: Seen,
     slot: Mutex<Slot>,
     /// Batches that wait, and since when in milliseconds (0: none waits), as of the last change that mattered. Read
     /// without the lock, by the partitioner.
@@ -60,9 +63,10 @@ pub(super) struct Slot {
 }
 
 impl Partition {
-    pub fn new(id: TopicPartition, config: QueueConfig) -> Self {
+    pub fn new(id: TopicPartition, config: QueueConfig, meters: Arc<TopicMeters>) -> Self {
         let queue = PartitionQueue::new(config);
         Partition {
+            seen: Seen::new(meters),
             backlog: AtomicU32::new(0),
             waiting_since: AtomicU64::new(0),
             id: Arc::new(id),
@@ -113,6 +117,7 @@ impl TopicQueues {
     pub fn new(name: Arc<str>, seed: u64) -> Self {
         TopicQueues {
             name,
+            meters: Arc::default(),
             partitions: ArcSwap::default(),
             sticky: StickyPartition::new(),
             random: AtomicU64::new(seed | 1),
@@ -134,7 +139,7 @@ impl TopicQueues {
             let mut grown = Vec::clone(partitions);
             for index in grown.len()..count {
                 let id = TopicPartition::new(self.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
-                grown.push(Arc::new(Partition::new(id, config)));
+                grown.push(Arc::new(Partition::new(id, config, self.meters.clone())));
             }
             grown
         });

@@ -48,6 +48,11 @@ impl BufferPool {
         self.budget.available_permits()
     }
 
+    /// How many wait for room.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody waits for room.
     pub fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

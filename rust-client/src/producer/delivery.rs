@@ -56,6 +56,16 @@ impl Delivery {
         self.cell.is_done(self.index).then(|| self.result(&self.cell.lock()))
     }
 
+    /// Has its acknowledgement told to observers when it is complete. False if it is complete already.
+    pub(super) fn watch(&self) -> bool {
+        let mut inner = self.cell.lock();
+        let open = !self.cell.is_done(self.index);
+        if open {
+            inner.watched.push((self.index, self.timestamp));
+        }
+        open
+    }
+
     fn result(&self, inner: &Inner) -> Result<RecordMetadata> {
         let part = inner.parts.iter().find(|part| self.index < part.end);
         let Some(part) = part else {
@@ -126,6 +136,8 @@ pub(super) struct Cell {
 struct Inner {
     parts: Vec<Part>,
     wakers: Vec<Waker>,
+    /// Records whose acknowledgement is to be told to observers: place and timestamp.
+    watched: Vec<(u32, i64)>,
 }
 
 #[derive(Debug)]
@@ -188,6 +200,23 @@ impl Cell {
 }
 
 impl Cell {
+    /// The partition of all its records.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The records before `end` that observers wait for; each is given once, in order.
+    pub fn take_watched(self: &Arc<Self>, end: u32) -> Vec<Delivery> {
+        let mut inner = self.lock();
+        let (mut due, later): (Vec<_>, Vec<_>) = inner.watched.drain(..).partition(|(index, _)| *index < end);
+        inner.watched = later;
+        drop(inner);
+        due.sort_unstable();
+        due.into_iter()
+            .map(|(index, timestamp)| Delivery::new(self.clone(), index, timestamp))
+            .collect()
+    }
+
     /// Counts what became of `records` records from `first` on.
     pub fn tally(&self, first: u32, records: u32, into: &mut Flushed) {
         let end = first.saturating_add(records);

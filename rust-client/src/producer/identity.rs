@@ -56,11 +56,7 @@ async fn keep(shared: &Shared) {
     loop {
         match ask(shared).await {
             Ok(identity) => {
-                tracing::debug!(
-                    id = identity.id,
-                    epoch = identity.epoch,
-                    "the cluster gave a producer id"
-                );
+                shared.watch.identified(identity);
                 failures = 0;
                 shared.set_trouble(NOWHERE, None);
                 shared.identity.set(Some(identity));

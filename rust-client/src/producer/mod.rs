@@ -11,6 +11,7 @@
 //! | `produce` | a request out of batches, outcomes out of an answer |
 //! | `identity` | the producer id of an idempotent producer |
 //! | `delivery` | the tickets |
+//! | `watch` | metrics, observers, tracing |
 //! | `flush` | waits for tickets and counts their fates |
 //!
 //! What may be sent, what is retried and what a failure means is decided in `ottla-client-state`.
@@ -26,21 +27,26 @@ mod sender;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla_client_state::sequence::Reason;
 
 pub use delivery::Delivery;
 pub use flush::Flushed;
+pub use watch::{
+    Acknowledgement, BrokerMetrics, Histogram, OutgoingRecord, ProducerEvent, ProducerMetrics, ProducerObserver,
+    TopicMetrics,
+};
 
 use accumulator::{Stop, TopicQueues};
 use send::Sending;
 use shared::Shared;
+use watch::Observers;
 
 use crate::client::Client;
 use crate::config::{ClientKind, DeliverySemantics, ProducerConfig, Properties, Settings, common_setters};
@@ -86,6 +92,7 @@ impl Producer {
     pub fn builder() -> ProducerBuilder {
         ProducerBuilder {
             settings: Settings::new(ClientKind::Producer),
+            observers: Observers::default(),
         }
     }
 
@@ -96,12 +103,14 @@ impl Producer {
     pub fn from_properties(properties: impl Into<Properties>) -> Result<ProducerBuilder> {
         Ok(ProducerBuilder {
             settings: Settings::from_properties(ClientKind::Producer, properties)?,
+            observers: Observers::default(),
         })
     }
 
-    async fn with_config(config: ProducerConfig) -> Result<Producer> {
+    async fn with_config(config: ProducerConfig, mut observers: Observers) -> Result<Producer> {
         let client = Client::connect(config.client.clone()).await?;
-        let shared = Shared::new(client, config, tokio::runtime::Handle::current());
+        observers.settle();
+        let shared = Shared::new(client, config, observers, tokio::runtime::Handle::current());
         Ok(Producer {
             owner: Arc::new(Owner { shared }),
         })
@@ -142,25 +151,9 @@ impl Producer {
     /// the topic's metadata is not here yet (it is asked for); everything else is [`TrySendError::Failed`].
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
         let shared = self.shared();
-        match shared
-            .topics
-            .with(record.topic, |topic| topic.append(shared, &record, &mut None, true))
-        {
-            Some(Ok(delivery)) => Ok(delivery),
-            Some(Err(Stop::NeedsRoom { .. } | Stop::Yield)) => Err(TrySendError::QueueFull(record)),
-            Some(Err(Stop::Refused(error))) => Err(TrySendError::Failed(error)),
-            Some(Err(Stop::UnknownPartition(partition))) => {
-                Err(TrySendError::Failed(send::no_such_partition(record.topic, partition)))
-            }
-            None if shared.is_closed() => Err(TrySendError::Failed(Error::closed("producer"))),
-            None => {
-                // The metadata task brings it; the next try finds it.
-                shared.client.touch_topic(record.topic);
-                match send::topic_now(shared, record.topic) {
-                    Some(_) => self.try_send(record),
-                    None => Err(TrySendError::UnknownTopic(record)),
-                }
-            }
+        match shared.watch.observers().want_records() {
+            false => try_append(shared, None, record),
+            true => watch::try_send(shared, None, record),
         }
     }
 
@@ -215,30 +208,48 @@ impl Producer {
             shared.abort(&Reason::Closed);
         }
         shared.end();
-        let counters = &shared.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let metrics = shared.watch.show(shared);
         Ok(Closed {
-            delivered: read(&counters.delivered),
-            failed: read(&counters.failed),
-            unknown: read(&counters.unknown),
+            delivered: metrics.records_delivered,
+            failed: metrics.records_failed,
+            unknown: metrics.records_unknown,
         })
     }
 
-    /// Totals since the producer was built, and the state of its buffer.
+    /// Totals and distributions since the producer was built, and what it holds now. Costs a few microseconds; may be
+    /// called at any time, also after `close`.
     pub fn metrics(&self) -> ProducerMetrics {
-        let shared = self.shared();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &shared.counters;
-        ProducerMetrics {
-            records_delivered: read(&counters.delivered),
-            records_failed: read(&counters.failed),
-            records_unknown: read(&counters.unknown),
-            records_retried: read(&counters.retries),
-            batches_sent: read(&counters.batches),
-            bytes_sent: read(&counters.bytes),
-            requests_sent: read(&counters.requests),
-            buffer_total_bytes: shared.pool.total(),
-            buffer_available_bytes: shared.pool.available(),
+        self.shared().watch.show(self.shared())
+    }
+}
+
+/// Appends a record if that is possible without waiting.
+fn try_append<'a>(
+    shared: &Arc<Shared>,
+    topic: Option<&Arc<TopicQueues>>,
+    record: Record<'a>,
+) -> Result<Delivery, TrySendError<'a>> {
+    let append = |topic: &Arc<TopicQueues>| topic.append(shared, &record, &mut None, true);
+    let appended = match topic {
+        Some(topic) => Some(append(topic)),
+        None => shared.topics.with(record.topic, append),
+    };
+    match appended {
+        Some(Ok(delivery)) => Ok(delivery),
+        Some(Err(Stop::NeedsRoom { .. } | Stop::Yield)) => Err(TrySendError::QueueFull(record)),
+        Some(Err(Stop::Refused(error))) => Err(TrySendError::Failed(error)),
+        Some(Err(Stop::UnknownPartition(partition))) => {
+            let topic = topic.map_or(record.topic, |topic| &topic.name);
+            Err(TrySendError::Failed(send::no_such_partition(topic, partition)))
+        }
+        None if shared.is_closed() => Err(TrySendError::Failed(Error::closed("producer"))),
+        None => {
+            // The metadata task brings it; the next try finds it.
+            shared.client.touch_topic(record.topic);
+            match send::topic_now(shared, record.topic) {
+                Some(topic) => try_append(shared, Some(&topic), record),
+                None => Err(TrySendError::UnknownTopic(record)),
+            }
         }
     }
 }
@@ -252,30 +263,6 @@ pub struct Closed {
     pub failed: u64,
     /// Failed, and possibly in the log.
     pub unknown: u64,
-}
-
-/// Totals of a producer since it was built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ProducerMetrics {
-    /// Records acknowledged.
-    pub records_delivered: u64,
-    /// Records that failed and are certainly not in the log.
-    pub records_failed: u64,
-    /// Records that failed and may be in the log.
-    pub records_unknown: u64,
-    /// Records that were sent again; one that was sent three times counts twice.
-    pub records_retried: u64,
-    /// Batches written, retries included.
-    pub batches_sent: u64,
-    /// Bytes of these batches, compressed.
-    pub bytes_sent: u64,
-    /// Produce requests written.
-    pub requests_sent: u64,
-    /// `buffer.memory`.
-    pub buffer_total_bytes: usize,
-    /// How much of it is free.
-    pub buffer_available_bytes: usize,
 }
 
 /// Why [`Producer::try_send`] did not queue a record.
@@ -346,12 +333,25 @@ impl Topic {
     pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
         Sending::new(self.producer.shared(), Some(&self.queues), record)
     }
+
+    /// As [`Producer::try_send`], to this topic, whatever topic the record names.
+    ///
+    /// # Errors
+    /// As [`Producer::try_send`]; the topic is never unknown.
+    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+        let shared = self.producer.shared();
+        match shared.watch.observers().want_records() {
+            false => try_append(shared, Some(&self.queues), record),
+            true => watch::try_send(shared, Some(&self.queues), record),
+        }
+    }
 }
 
 /// Configures a [`Producer`]. Every key of Kafka's producer has its name in [`set`](ProducerBuilder::set).
 #[derive(Debug, Clone)]
 pub struct ProducerBuilder {
     settings: Settings,
+    observers: Observers,
 }
 
 impl ProducerBuilder {
@@ -381,6 +381,13 @@ impl ProducerBuilder {
         self.set("delivery.timeout.ms", timeout.as_millis())
     }
 
+    /// Has an observer told what the producer does; may be called several times. Keep an `Arc` to read what it saw.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn ProducerObserver>) -> Self {
+        self.observers.add(observer);
+        self
+    }
+
     /// What is promised about each record, by name instead of by `acks`, `retries` and `enable.idempotence`. Without it
     /// those keys decide; their defaults are [`DeliverySemantics::ExactlyOnce`]. A key set to something else than the
     /// promise needs is an error of [`build`](ProducerBuilder::build).
@@ -396,6 +403,6 @@ impl ProducerBuilder {
     /// [`ErrorKind::Config`] for the first mistake in keys or values, and whatever kept every bootstrap server from
     /// answering.
     pub async fn build(self) -> Result<Producer> {
-        Producer::with_config(self.settings.producer()?).await
+        Producer::with_config(self.settings.producer()?, self.observers).await
     }
 }

@@ -6,6 +6,7 @@
 //! Topics are named by their id where broker and metadata know it (version 13), by their name otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_client_state::backoff::Backoff;
@@ -22,7 +23,8 @@ use ottla_protocol::wire::{Records, Uuid};
 use super::accumulator::Partition;
 use super::delivery::Cell;
 use super::sender::Answer;
-use super::shared::{Counters, Shared};
+use super::shared::Shared;
+use super::watch::Judged;
 use crate::error::{Error, ErrorKind, Persisted, Result};
 use crate::net::connection::Connection;
 use crate::net::request::ResponseFrame;
@@ -37,6 +39,10 @@ pub(super) struct Sent {
     pub id: BatchId,
     pub sealed: SealedBatch,
     pub attempts: u32,
+    /// The broker that it is sent to.
+    pub node_id: i32,
+    /// From its first record to now.
+    pub queued: Duration,
     /// The topic's id when it was sent; zero if unknown.
     topic_id: Uuid,
 }
@@ -46,6 +52,7 @@ pub(super) struct Sent {
 pub(super) fn seal(
     shared: &Shared,
     snapshot: &ClusterSnapshot,
+    node_id: i32,
     partition: Arc<Partition>,
     drained: Drained<Arc<Cell>>,
 ) -> Option<Sent> {
@@ -55,8 +62,11 @@ pub(super) fn seal(
         stamp,
         attempts,
         tickets,
-        ..
+        size,
+        created,
     } = drained;
+    let queued = Duration::from_millis(shared.client.now().0.saturating_sub(created.0));
+    let fresh = matches!(body, Body::Records(_));
     let sealed = match body {
         Body::Sealed(sealed) => Ok(sealed),
         Body::Records(builder) => builder.seal_with(shared.compression, shared.config.compression_level, |buffer| {
@@ -71,6 +81,12 @@ pub(super) fn seal(
             return None;
         }
     };
+    if fresh {
+        shared.watch.sealed(sealed.record_count(), size, sealed.len(), queued);
+    }
+    if let Some(stamp) = stamp {
+        shared.watch.stamped(&partition.id, &partition.seen, stamp);
+    }
     match stamp {
         Some(stamp) => sealed.stamp(stamp.identity.id, stamp.identity.epoch, stamp.base_sequence, false),
         None => sealed.stamp(NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE, false),
@@ -81,6 +97,8 @@ pub(super) fn seal(
         id,
         sealed,
         attempts,
+        node_id,
+        queued,
         topic_id,
     })
 }
@@ -157,6 +175,11 @@ pub(super) fn settle_answer(
         }
     };
     let by_id = frame.version() >= TOPIC_IDS_FROM;
+    if response.throttle_time_ms > 0
+        && let Some(one) = sent.first()
+    {
+        shared.watch.throttled(one.node_id, response.throttle_time_ms);
+    }
     let mut open: Vec<Option<Sent>> = sent.into_iter().map(Some).collect();
     let mut next = 0;
     let mut refresh = false;
@@ -304,6 +327,7 @@ fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, teller: Teller<'_>, 
         id,
         sealed,
         attempts,
+        node_id,
         ..
     } = one;
     let good = match &outcome {
@@ -312,7 +336,15 @@ fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, teller: Teller<'_>, 
         _ => false,
     };
     let wait = if good { 0 } else { backoff.next_ms(attempts) };
-    let records = u64::from(sealed.record_count());
+    let judged = Judged {
+        partition: &partition.id,
+        seen: &partition.seen,
+        node_id,
+        records: sealed.record_count(),
+        attempts,
+    };
+    // The text of an outcome is only made for those who will be told.
+    let reason = (!good).then(|| outcome.clone());
     let now = shared.client.now();
     let mut wakers = Vec::new();
     let mut slot = partition.lock();
@@ -328,10 +360,22 @@ fn settle_one(shared: &Shared, one: Sent, outcome: Outcome, teller: Teller<'_>, 
     wakers.into_iter().for_each(std::task::Waker::wake);
     match settled {
         Settled::Retry { refresh } => {
-            Counters::add(&shared.counters.retries, records);
+            let reason = reason.map_or_else(String::new, |outcome| outcome.to_string());
+            shared.watch.batch_retried(&judged, &reason, wait);
             refresh
         }
-        Settled::Failed { refresh } => refresh,
-        Settled::Done | Settled::Split | Settled::TooLate => false,
+        Settled::Failed { refresh } => {
+            shared.watch.batch_settled(attempts);
+            refresh
+        }
+        Settled::Done => {
+            shared.watch.batch_settled(attempts);
+            false
+        }
+        Settled::Split => {
+            shared.watch.batch_split(&judged);
+            false
+        }
+        Settled::TooLate => false,
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::accumulator::{Stop, TopicQueues};
 use super::delivery::Delivery;
 use super::shared::Shared;
+use super::watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 
@@ -21,6 +22,8 @@ pub(super) struct Sending<'a> {
     shared: &'a Arc<Shared>,
     topic: Option<&'a Arc<TopicQueues>>,
     record: Option<Record<'a>>,
+    /// No observer wants this record, or all of them have had it.
+    observed: bool,
     yielded: bool,
     waiting: Option<Waiting<'a>>,
 }
@@ -33,8 +36,17 @@ impl<'a> Sending<'a> {
             shared,
             topic,
             record: Some(record),
+            observed: !shared.watch.observers().want_records(),
             yielded: false,
             waiting: None,
+        }
+    }
+
+    /// A record that the observers have had.
+    pub fn past_observers(shared: &'a Arc<Shared>, topic: Option<&'a Arc<TopicQueues>>, record: Record<'a>) -> Self {
+        Sending {
+            observed: true,
+            ..Sending::new(shared, topic, record)
         }
     }
 
@@ -56,6 +68,9 @@ impl Future for Sending<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let Some(record) = this.record.take_if(|_| !this.observed) {
+            this.waiting = Some(Box::pin(watch::send(this.shared, this.topic, record)));
+        }
         if let Some(record) = &this.record {
             match this.append(record) {
                 Some(Ok(delivery)) => {
@@ -108,7 +123,10 @@ async fn wait_and_append(
                 give_back(shared, &mut buffer);
                 // Open batches hold room: those who send must not let them linger now.
                 shared.wake_senders();
-                match tokio::time::timeout_at(deadline, shared.pool.take(room)).await {
+                let wait = shared.watch.waits_for_room(shared, room);
+                let taken = tokio::time::timeout_at(deadline, shared.pool.take(room)).await;
+                shared.watch.waited_for_room(&wait, taken.is_err());
+                match taken {
                     Ok(Some(vec)) => buffer = Some((vec, room)),
                     Ok(None) => break Err(Error::closed("producer")),
                     Err(_) => break Err(no_room(shared, room)),

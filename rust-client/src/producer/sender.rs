@@ -25,7 +25,8 @@ use tokio::sync::{Notify, watch};
 use super::accumulator::Partition;
 use super::delivery::Cell;
 use super::produce::{self, Sent};
-use super::shared::{Counters, NOWHERE, Shared};
+use super::shared::{NOWHERE, Shared};
+use super::watch::{BrokerMeters, Flight};
 use crate::error::{Error, Result};
 use crate::net::Lane;
 use crate::net::connection::{Connection, Pending, Written};
@@ -81,10 +82,21 @@ struct Active {
     left: bool,
 }
 
+impl Active {
+    fn watch_leader(&self, shared: &Shared) {
+        if let Some(leader) = &self.leader {
+            shared
+                .watch
+                .led(&self.partition.id, &self.partition.seen, leader.node_id);
+        }
+    }
+}
+
 /// A request under way.
 struct InFlight {
     answer: Answer,
     sent: Vec<Sent>,
+    flight: Flight,
 }
 
 pub(super) enum Answer {
@@ -127,6 +139,7 @@ impl Pass {
 pub(super) struct Sender {
     shared: Arc<Shared>,
     handle: Arc<Handle>,
+    meters: Arc<BrokerMeters>,
     active: Vec<Active>,
     /// Where the next request begins to look, so that no partition is always last.
     turn: usize,
@@ -143,6 +156,7 @@ impl Sender {
         let client = shared.client.config();
         let backoff = Backoff::new(client.retry_backoff_ms, client.retry_backoff_max_ms, rand::random());
         Sender {
+            meters: shared.watch.broker(handle.node_id),
             handle,
             active: Vec::new(),
             turn: 0,
@@ -207,6 +221,7 @@ impl Sender {
         if news {
             for active in &mut self.active {
                 active.leader = leader_of(&self.snapshot, &active.partition);
+                active.watch_leader(&self.shared);
             }
             if self.handle.node_id == NOWHERE {
                 self.grow_topics();
@@ -214,11 +229,13 @@ impl Sender {
         }
         for partition in self.handle.take() {
             let leader = leader_of(&self.snapshot, &partition);
-            self.active.push(Active {
+            let active = Active {
                 partition,
                 leader,
                 left: false,
-            });
+            };
+            active.watch_leader(&self.shared);
+            self.active.push(active);
         }
         if !self.active.is_empty() && self.handle.node_id != NOWHERE {
             self.connect();
@@ -349,18 +366,22 @@ impl Sender {
     fn send(&mut self, batches: Vec<(Arc<Partition>, Drained<Arc<Cell>>)>) {
         let mut sent = Vec::with_capacity(batches.len());
         for (partition, drained) in batches {
-            sent.extend(produce::seal(&self.shared, &self.snapshot, partition, drained));
+            sent.extend(produce::seal(
+                &self.shared,
+                &self.snapshot,
+                self.handle.node_id,
+                partition,
+                drained,
+            ));
         }
         let Some(connection) = self.connection.clone().filter(|_| !sent.is_empty()) else {
             return;
         };
-        let bytes: usize = sent.iter().map(|one| one.sealed.len()).sum();
         match produce::dispatch(&self.shared, &connection, &sent) {
             Ok(answer) => {
-                Counters::add(&self.shared.counters.requests, 1);
-                Counters::add(&self.shared.counters.batches, sent.len() as u64);
-                Counters::add(&self.shared.counters.bytes, bytes as u64);
-                self.in_flight.push_back(InFlight { answer, sent });
+                let acks = self.shared.config.acks.code();
+                let flight = self.shared.watch.request_sent(&self.meters, acks, &sent);
+                self.in_flight.push_back(InFlight { answer, sent, flight });
             }
             Err(error) => {
                 self.connection = None;
@@ -373,7 +394,11 @@ impl Sender {
     fn settle_all(&mut self, first: Answered) {
         let mut answered = Some(first);
         while let Some(result) = answered {
-            if let Some(InFlight { sent, .. }) = self.in_flight.pop_front() {
+            if let Some(InFlight { sent, flight, .. }) = self.in_flight.pop_front() {
+                let error = result.as_ref().err();
+                self.shared
+                    .watch
+                    .request_done(&self.meters, self.handle.node_id, &flight, error);
                 self.settle(sent, result);
             }
             let mut context = Context::from_waker(Waker::noop());
@@ -406,6 +431,7 @@ impl Drop for Sender {
     /// A sender ends with its producer, when nothing is left. Should it end in another way (the runtime is going, or a
     /// panic), the tickets in its care must not wait for ever.
     fn drop(&mut self) {
+        self.shared.watch.forget_requests(&self.meters, self.in_flight.len());
         if *self.shared.ended().borrow() {
             return;
         }

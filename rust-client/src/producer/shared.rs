@@ -1,10 +1,10 @@
-//! What the parts of one producer share: queues, buffers, the senders, the producer's identity, the counters.
+//! What the parts of one producer share: queues, buffers, the senders, the producer's identity, the watch.
 //!
 //! It connects the rooms: a partition with work goes to the sender of its leader, a completion goes to its tickets
-//! and into the counters. It decides nothing about batches and does no I/O of its own.
+//! and to the watch. It decides nothing about batches and does no I/O of its own.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
@@ -22,6 +22,7 @@ use super::delivery::{Cell, Failed};
 use super::flush::Flushing;
 use super::identity::Identity;
 use super::sender::{Handle, Sender};
+use super::watch::{Observers, Watch};
 use crate::client::Client;
 use crate::config::ProducerConfig;
 use crate::error::{Attempt, Error, ErrorKind, Persisted};
@@ -44,7 +45,7 @@ pub(super) struct Shared {
     pub pool: Arc<BufferPool>,
     pub topics: Topics,
     pub identity: Identity,
-    pub counters: Counters,
+    pub watch: Watch,
     runtime: tokio::runtime::Handle,
     senders: Mutex<HashMap<i32, Arc<Handle>>>,
     closed: AtomicBool,
@@ -53,31 +54,18 @@ pub(super) struct Shared {
     trouble: Mutex<HashMap<i32, Error>>,
 }
 
-/// Totals since the producer was built.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub delivered: AtomicU64,
-    pub failed: AtomicU64,
-    pub unknown: AtomicU64,
-    pub batches: AtomicU64,
-    pub bytes: AtomicU64,
-    pub requests: AtomicU64,
-    pub retries: AtomicU64,
-}
-
-impl Counters {
-    pub fn add(counter: &AtomicU64, count: u64) {
-        counter.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What these locks guard is replaced whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
-    pub fn new(client: Arc<Client>, config: ProducerConfig, runtime: tokio::runtime::Handle) -> Arc<Shared> {
+    pub fn new(
+        client: Arc<Client>,
+        config: ProducerConfig,
+        observers: Observers,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Shared> {
         let queue = queue_config(&config);
         let pool = Arc::new(BufferPool::new(config.buffer_memory, queue.batch_size));
         let shared = Arc::new(Shared {
@@ -87,7 +75,7 @@ impl Shared {
             pool,
             topics: Topics::default(),
             identity: Identity::default(),
-            counters: Counters::default(),
+            watch: Watch::new(observers),
             runtime,
             senders: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -221,23 +209,16 @@ impl Shared {
         if let Some(builder) = unsent {
             self.pool.give_back(builder.into_buffer(), tickets.room);
         }
-        let count = u64::from(records);
-        match result {
+        let result = match result {
             Ok(written) => {
-                Counters::add(&self.counters.delivered, count);
-                tickets.complete(first, records, last, Ok(written))
+                self.watch
+                    .completed(&partition.id, &partition.seen, records, Ok(&written));
+                Ok(written)
             }
             Err(failure) => {
-                let sure = failure.persisted == StatePersisted::No;
-                Counters::add(
-                    if sure {
-                        &self.counters.failed
-                    } else {
-                        &self.counters.unknown
-                    },
-                    count,
-                );
                 let error = self.error_of(partition, slot, &failure);
+                self.watch
+                    .completed(&partition.id, &partition.seen, records, Err(&error));
                 let of_records = failure.record_errors.iter().map(|(place, words)| {
                     let words = words.as_deref().unwrap_or("the broker refused this record");
                     (
@@ -248,9 +229,14 @@ impl Shared {
                     )
                 });
                 let of_records = of_records.collect();
-                tickets.complete(first, records, last, Err(Failed { error, of_records }))
+                Err(Failed { error, of_records })
             }
+        };
+        let mut wakers = tickets.complete(first, records, last, result);
+        if let Some(witness) = self.watch.witness(&tickets, first, records) {
+            wakers.insert(0, witness);
         }
+        wakers
     }
 
     fn error_of(&self, partition: &Partition, slot: &Slot, failure: &Failure) -> Error {

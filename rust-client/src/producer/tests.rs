@@ -17,6 +17,7 @@ use super::*;
 use crate::error::Persisted;
 use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
+mod observed;
 mod promises;
 
 const INVOICES_ID: Uuid = Uuid([8; 16]);

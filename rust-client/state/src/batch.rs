@@ -192,12 +192,7 @@ impl<T> ProducerBatch<T> {
     /// Adds a line to the story of failed attempts.
     pub(crate) fn tell(&mut self, at: Time, node_id: i32, outcome: &Outcome) {
         let ended = match outcome {
-            Outcome::Answered(answer) => Reason::Broker {
-                code: answer.code,
-                message: answer.message.clone(),
-            }
-            .to_string()
-            .into(),
+            Outcome::Answered(_) => outcome.to_string().into(),
             Outcome::NotSent(text) | Outcome::Lost(text) | Outcome::Refused(text) => text.clone(),
             Outcome::Unacknowledged => return,
         };

@@ -84,6 +84,8 @@ pub struct Drained<T> {
     pub attempts: u32,
     /// Bytes, header included; before compression if it is not sealed yet.
     pub size: usize,
+    /// When its first record was appended.
+    pub created: Time,
 }
 
 /// The answer to "may a batch leave?".
@@ -375,6 +377,7 @@ impl<T: Clone> PartitionQueue<T> {
             body,
             stamp,
             attempts: batch.attempts,
+            created: batch.created,
         })
     }
 

@@ -87,6 +87,16 @@ pub enum Outcome {
     Refused(Arc<str>),
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answered(answer) => f.write_str(&reason_text(answer)),
+            Outcome::Unacknowledged => f.write_str("written, and no answer was asked for"),
+            Outcome::NotSent(text) | Outcome::Lost(text) | Outcome::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
 /// What a Produce response says about one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

@@ -32,7 +32,7 @@ long: peers ## the long proofs: 50 kills, more seeds
 interop: peers ## the table: producer x consumer x broker x codec
 	$(CARGO) test --package ottla-tests --test interop
 
-bench: peers ## Ottla beside librdkafka and Java, on both brokers; results into bench/results
+bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, half an hour; into bench/results
 	bench/peers setup
 	bench/peers report
 

@@ -66,6 +66,8 @@ public class Bench {
     p.put("compression.type", arg("compression", "none"));
     p.put("enable.idempotence", tx || arg("idempotence", "0").equals("1") ? "true" : "false");
     if (a.containsKey("batch-size")) p.put("batch.size", arg("batch-size", ""));
+    if (a.containsKey("in-flight")) p.put("max.in.flight.requests.per.connection", arg("in-flight", ""));
+    if (a.containsKey("buffer-memory")) p.put("buffer.memory", arg("buffer-memory", ""));
     if (tx) p.put("transactional.id", topic);
     KafkaProducer<byte[], byte[]> k = new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer());
     AtomicLong acked = new AtomicLong(), failed = new AtomicLong();

@@ -1,11 +1,13 @@
 //! Ottla's adapter of the peer benchmark. See ../../../README.md for the argument list.
 //!
-//! One argument more: `--runtime current` drives everything from one thread; the default is tokio's own default, one
-//! worker a core. One mode more: `first`, for the start of a broker.
+//! Arguments more: `--runtime current` drives everything from one thread; the default is tokio's own default, one
+//! worker a core. `--batch-size`, `--in-flight` and `--buffer-memory` set the keys of these names; without them the
+//! defaults hold. `--owned 1` gives values away. One mode more: `first`, for the start of a broker.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ottla::{Admin, Consumer, Delivery, NewTopic, Producer, Record, TopicPartition};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -28,26 +30,38 @@ fn main() -> Outcome {
 }
 
 async fn producer() -> Result<Producer, ottla::Error> {
-    Producer::builder()
+    let mut builder = Producer::builder()
         .bootstrap_servers(arg("bootstrap", "127.0.0.1:9092"))
         .set("acks", arg("acks", "all"))
         .set("linger.ms", arg("linger", "5"))
         .set("compression.type", arg("compression", "none"))
-        .set("enable.idempotence", if arg("idempotence", "0") == "1" { "true" } else { "false" })
-        .build()
-        .await
+        .set("enable.idempotence", if arg("idempotence", "0") == "1" { "true" } else { "false" });
+    for (name, key) in [
+        ("batch-size", "batch.size"),
+        ("in-flight", "max.in.flight.requests.per.connection"),
+        ("buffer-memory", "buffer.memory"),
+    ] {
+        let value = arg(name, "");
+        if !value.is_empty() {
+            builder = builder.set(key, value);
+        }
+    }
+    builder.build().await
 }
 
 async fn produce() -> Outcome {
-    let (messages, size, pool) = (num("messages", "1000000")?, num("size", "100")?, std::fs::read(arg("payload", ""))?);
-    let values: Vec<&[u8]> = pool.chunks_exact(size).collect();
+    let (messages, size, owned) = (num("messages", "1000000")?, num("size", "100")?, arg("owned", "0") == "1");
+    let pool = Bytes::from(std::fs::read(arg("payload", ""))?);
+    let values: Vec<Bytes> = (0..pool.len() / size).map(|at| pool.slice(at * size..(at + 1) * size)).collect();
     let producer = producer().await?;
     let topic = producer.topic(&arg("topic", "t")).await?;
     let (cpu, start) = (cpu_seconds(), Instant::now());
     let (mut acked, mut failed) = (0_usize, 0_usize);
     let mut outstanding: VecDeque<Delivery> = VecDeque::new();
     for at in 0..messages {
-        outstanding.push_back(topic.send(topic.record().value(values[at % values.len()])).await?);
+        let value = &values[at % values.len()];
+        let record = if owned { topic.record().value_owned(value.clone()) } else { topic.record().value(value) };
+        outstanding.push_back(topic.send(record).await?);
         // Every record has its report, read as soon as it is there.
         while outstanding.front().is_some_and(Delivery::is_complete) {
             if let Some(delivery) = outstanding.pop_front() {
@@ -74,7 +88,7 @@ fn count(ok: bool, acked: &mut usize, failed: &mut usize) {
 async fn consumer() -> Result<Consumer, ottla::Error> {
     let (topic, partitions) = (arg("topic", "t"), arg("partitions", "1").parse().unwrap_or(1));
     let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
-    let mut consumer = Consumer::builder().bootstrap_servers(arg("bootstrap", "127.0.0.1:9092")).build().await?;
+    let consumer = Consumer::builder().bootstrap_servers(arg("bootstrap", "127.0.0.1:9092")).build().await?;
     consumer.assign(&all)?;
     for partition in &all {
         consumer.seek_to_beginning(partition)?;

@@ -3,6 +3,7 @@
 //! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
+//! - [`proxy`]: a wire that breaks by rule, at exact bytes of Kafka's frames.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
 //! - [`wire`]: the protocol by hand, for judges that want to see what a broker really sends.
 //! - [`source`]: Rust source as the tidy test looks at it.
@@ -14,6 +15,7 @@ pub mod history;
 pub mod hostile;
 pub mod peer;
 pub mod place;
+pub mod proxy;
 pub mod rng;
 pub mod source;
 pub mod wire;

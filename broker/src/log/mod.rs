@@ -405,7 +405,7 @@ impl Log {
         let disk = self.disk();
         let written = inner.active()?.append(disk, &config, &header, &bytes);
         self.data_dir.note(written)?;
-        observe(&mut inner.producers, &view);
+        observe(&mut inner.producers, &view, Some(now_ms));
         inner.unflushed_since_ms.get_or_insert(now_ms);
         inner.tail.push(&header, bytes.clone(), now_ms);
         self.set_end(inner, header.next_offset());

@@ -61,10 +61,10 @@ pub(super) fn producer_batch(batch: &RecordBatch<'_>) -> Option<ProducerBatch> {
     })
 }
 
-/// Remembers what a batch that is in the log says of its producer.
-pub(super) fn observe(producers: &mut ProducerStates, batch: &RecordBatch<'_>) {
+/// Remembers what a batch that is in the log says of its producer. `seen_ms`: wall time, if it came just now.
+pub(super) fn observe(producers: &mut ProducerStates, batch: &RecordBatch<'_>, seen_ms: Option<i64>) {
     if let Some(producer) = producer_batch(batch) {
-        producers.appended(&producer);
+        producers.appended(&producer, seen_ms);
     } else if batch.producer_id() >= 0 {
         // Markers are a few bytes; a batch of control records is never large.
         let mut scratch = Decompressor::new();
@@ -74,7 +74,7 @@ pub(super) fn observe(producers: &mut ProducerStates, batch: &RecordBatch<'_>) {
         let Some(Ok(record)) = records.next() else { return };
         if let Ok(ControlRecord::EndTransaction(marker)) = ControlRecord::read(&record) {
             let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
-            producers.marker_appended(id, epoch, marker.coordinator_epoch, record.timestamp);
+            producers.marker_appended(id, epoch, marker.coordinator_epoch, record.timestamp, seen_ms);
         }
     }
 }
@@ -212,7 +212,7 @@ pub(super) fn reload_producers(disk: &dyn Disk, inner: &mut Inner, end_offset: i
             if header.last_offset >= from
                 && let Some(batch) = window.batch(position).attempt("read", &path)?
             {
-                observe(producers, &batch);
+                observe(producers, &batch, None);
             }
             position += u64::from(header.size);
         }

@@ -147,7 +147,11 @@ impl AppendedBatch {
 struct ProducerEntry {
     epoch: i16,
     coordinator_epoch: i32,
+    /// The records' own time, which may be any: for the snapshot and for the answer to a repeat.
     last_timestamp: i64,
+    /// When this broker last took something of the producer. `None`: it was read back from disk, and nobody has looked
+    /// since.
+    seen_ms: Option<i64>,
     /// First offset of the open transaction; -1 when none is open.
     transaction_first_offset: i64,
     /// Batches of the current epoch, oldest first; at most [`RETAINED_BATCHES`].
@@ -229,8 +233,9 @@ impl ProducerStates {
         Ok(Verdict::Append)
     }
 
-    /// Remembers a data batch that is in the log: one just appended, replicated, or read back. Judges nothing.
-    pub fn appended(&mut self, batch: &ProducerBatch) {
+    /// Remembers a data batch that is in the log. Judges nothing. `seen_ms`: the broker's wall time if it was appended or
+    /// replicated just now, `None` if it was read back.
+    pub fn appended(&mut self, batch: &ProducerBatch, seen_ms: Option<i64>) {
         let entry = self
             .producers
             .entry(batch.producer_id)
@@ -238,9 +243,11 @@ impl ProducerStates {
                 epoch: batch.producer_epoch,
                 coordinator_epoch: -1,
                 last_timestamp: batch.max_timestamp,
+                seen_ms,
                 transaction_first_offset: NO_OFFSET,
                 batches: VecDeque::with_capacity(1),
             });
+        entry.seen_ms = seen_ms;
         entry.enter_epoch(batch.producer_epoch);
         if entry.batches.len() == RETAINED_BATCHES {
             entry.batches.pop_front();
@@ -257,15 +264,25 @@ impl ProducerStates {
         }
     }
 
-    /// Remembers a transaction marker that is in the log: it closes the producer's transaction here.
-    pub fn marker_appended(&mut self, producer_id: i64, epoch: i16, coordinator_epoch: i32, timestamp: i64) {
+    /// Remembers a transaction marker that is in the log: it closes the producer's transaction here. `seen_ms` as in
+    /// [`appended`](ProducerStates::appended).
+    pub fn marker_appended(
+        &mut self,
+        producer_id: i64,
+        epoch: i16,
+        coordinator_epoch: i32,
+        timestamp: i64,
+        seen_ms: Option<i64>,
+    ) {
         let entry = self.producers.entry(producer_id).or_insert_with(|| ProducerEntry {
             epoch,
             coordinator_epoch,
             last_timestamp: timestamp,
+            seen_ms,
             transaction_first_offset: NO_OFFSET,
             batches: VecDeque::new(),
         });
+        entry.seen_ms = seen_ms;
         entry.enter_epoch(epoch);
         entry.coordinator_epoch = coordinator_epoch;
         entry.last_timestamp = timestamp;
@@ -281,11 +298,16 @@ impl ProducerStates {
             .min()
     }
 
-    /// Forgets producers whose last batch is `expiration_ms` old or older (`producer.id.expiration.ms`), unless they
-    /// have a transaction open. `now_ms` is wall time, as the batches' timestamps are.
+    /// Forgets producers that have written nothing for `expiration_ms` (`producer.id.expiration.ms`), unless they have a
+    /// transaction open. `now_ms` is the broker's wall time.
+    ///
+    /// The time of the records does not matter. It is the application's, may lie years back, and a producer forgotten
+    /// between a batch and its retry would write it twice. A producer read back from disk is given its whole time from
+    /// the first look on.
     pub fn remove_expired(&mut self, now_ms: i64, expiration_ms: i64) {
         self.producers.retain(|_, entry| {
-            entry.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(entry.last_timestamp) < expiration_ms
+            let seen_ms = *entry.seen_ms.get_or_insert(now_ms);
+            entry.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(seen_ms) < expiration_ms
         });
     }
 
@@ -401,6 +423,7 @@ fn decode_entry(chunk: &[u8; SNAPSHOT_ENTRY_BYTES]) -> (i64, ProducerEntry) {
             epoch,
             coordinator_epoch,
             last_timestamp,
+            seen_ms: None,
             transaction_first_offset,
             batches,
         },
@@ -410,6 +433,9 @@ fn decode_entry(chunk: &[u8; SNAPSHOT_ENTRY_BYTES]) -> (i64, ProducerEntry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The broker's time; that of the records is another.
+    const NOW: i64 = 1_000_000_000;
 
     fn batch(epoch: i16, base_sequence: i32, count: i32, base_offset: i64) -> ProducerBatch {
         ProducerBatch {
@@ -425,7 +451,7 @@ mod tests {
 
     fn append(states: &mut ProducerStates, batch: ProducerBatch) {
         assert_eq!(states.check(&batch), Ok(Verdict::Append), "{batch:?}");
-        states.appended(&batch);
+        states.appended(&batch, Some(NOW));
     }
 
     fn out_of_order(sequence: i32, last: i32) -> Result<Verdict, ProducerError> {
@@ -540,7 +566,7 @@ mod tests {
                 first_offset: 10
             })
         );
-        states.marker_appended(7, 2, 4, 2_000);
+        states.marker_appended(7, 2, 4, 2_000, Some(NOW));
         assert_eq!(states.first_open_transaction_offset(), None);
         assert_eq!(states.check(&batch(2, 5, 1, 13)), out_of_order(5, -1));
         append(&mut states, batch(2, 0, 1, 13));
@@ -558,11 +584,35 @@ mod tests {
                 ..batch(0, 0, 1, 1)
             },
         );
-        states.remove_expired(1_099, 100);
+        states.remove_expired(NOW + 99, 100);
         assert_eq!(states.len(), 2);
-        states.remove_expired(5_000, 100);
+        states.remove_expired(NOW + 100, 100);
         assert_eq!(states.len(), 1);
         append(&mut states, batch(0, 77, 1, 2));
+    }
+
+    #[test]
+    fn a_producer_read_back_has_its_whole_time_from_the_first_look_on() {
+        let mut states = ProducerStates::default();
+        append(&mut states, batch(0, 0, 1, 0));
+        states.marker_appended(9, 4, 6, 777, None);
+        let mut read = ProducerStates::decode_snapshot(&states.encode_snapshot()).unwrap();
+        for (after, left) in [(0, 2), (99, 2), (100, 0)] {
+            read.remove_expired(NOW + after, 100);
+            assert_eq!(read.len(), left, "after {after} ms");
+        }
+    }
+
+    #[test]
+    fn old_records_do_not_make_their_producer_forgotten() {
+        let mut states = ProducerStates::default();
+        let old = ProducerBatch {
+            max_timestamp: -1,
+            ..batch(0, 0, 1, 0)
+        };
+        append(&mut states, old);
+        states.remove_expired(NOW, 100);
+        assert!(matches!(states.check(&old), Ok(Verdict::Duplicate { .. })));
     }
 
     #[test]
@@ -570,7 +620,7 @@ mod tests {
         let mut states = ProducerStates::default();
         append(&mut states, batch(1, 0, 3, 0));
         append(&mut states, batch(1, 3, 2, 3));
-        states.marker_appended(9, 4, 6, 777);
+        states.marker_appended(9, 4, 6, 777, None);
         let bytes = states.encode_snapshot();
         assert_eq!(bytes.len(), 10 + 2 * 46);
         let read = ProducerStates::decode_snapshot(&bytes).unwrap();

@@ -136,6 +136,24 @@ fn idle_producers_are_forgotten_after_their_time() {
 }
 
 #[test]
+fn records_of_long_ago_do_not_make_their_producer_forgotten() {
+    let bench = Bench::in_memory(LogConfig {
+        producer_id_expiration_ms: 1000,
+        ..small()
+    });
+    let log = bench.open();
+    let years_later = NOW + 100_000_000_000;
+    let batch = batch_from(9, 0, 5, 1);
+    log.append_as_leader(&batch, 0, AppendOrigin::Client, years_later)
+        .unwrap();
+    log.tick(years_later + 999).unwrap();
+    let again = log
+        .append_as_leader(&batch, 0, AppendOrigin::Client, years_later + 999)
+        .unwrap();
+    assert!(again.duplicate);
+}
+
+#[test]
 fn a_follower_remembers_what_its_leader_accepted() {
     let bench = Bench::in_memory(small());
     let leader = bench.open();

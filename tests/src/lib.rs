@@ -1,5 +1,6 @@
 //! Peers and judges: whatever proves Ottla against other programs.
 //!
+//! - [`delivery`]: a producer, a broker, and a wire between them that breaks by rule.
 //! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
@@ -11,6 +12,7 @@
 //!
 //! The judges themselves are `tests/*.rs`.
 
+pub mod delivery;
 pub mod history;
 pub mod hostile;
 pub mod peer;

@@ -52,6 +52,7 @@ impl Writer for Librdkafka {
                 .map(|ack| (number(&ack[0]) as i32, number(&ack[1]), number(&ack[2]) as u64))
                 .collect(),
             failed: failed.iter().map(|value| number(value) as u64).collect(),
+            refused: vec![],
         }
     }
 }

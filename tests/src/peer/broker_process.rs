@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, java};
 use crate::place;
+use crate::proxy::Proxy;
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,39 +47,68 @@ impl BrokerProcess {
         BrokerProcess::start_on(kind, data, properties)
     }
 
+    /// Like [`BrokerProcess::start`], but clients are told to come through `proxy`, which leads here from now on.
+    ///
+    /// # Errors
+    /// When it does not start within a minute; with its log.
+    pub fn start_behind(proxy: &Proxy, kind: Kind, name: &str, properties: &[&str]) -> Result<BrokerProcess, Failure> {
+        let data = (kind == Kind::Ottla).then(|| place::data_dir(name));
+        let broker = BrokerProcess::start_at(kind, data, properties, Some(proxy.port()))?;
+        proxy.connect_to(broker.port);
+        Ok(broker)
+    }
+
     /// Like [`BrokerProcess::start`], on a data directory that exists (a temporary one if `None`).
     ///
     /// # Errors
     /// When it does not start within a minute; with its log.
     pub fn start_on(kind: Kind, data: Option<PathBuf>, properties: &[&str]) -> Result<BrokerProcess, Failure> {
-        let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
-        let home = tempfile::tempdir().map_err(io)?;
-        let dir = data.unwrap_or_else(|| home.path().join("data"));
-        let (port, controller) = free_ports().map_err(io)?;
-        let mut text = format!(
-            "node.id=1\nlog.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{port}",
-            dir.display()
-        );
+        BrokerProcess::start_at(kind, data, properties, None)
+    }
+
+    fn start_at(
+        kind: Kind,
+        data: Option<PathBuf>,
+        properties: &[&str],
+        advertised: Option<u16>,
+    ) -> Result<BrokerProcess, Failure> {
+        let ports = free_ports(2).map_err(|error| format!("{kind:?} does not start: {error}"))?;
+        let (port, controller) = (ports[0], ports[1]);
+        let mut text = format!("node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port}");
         if kind == Kind::Apache {
             text.push_str(&format!(
                 ",CONTROLLER://127.0.0.1:{controller}\n{}",
                 apache_properties(controller)
             ));
         }
-        text.push_str(&format!("\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"));
+        let advertised = advertised.unwrap_or(port);
+        text.push_str(&format!("\nadvertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n"));
         for line in properties {
             text.push_str(&format!("{line}\n"));
         }
+        let mut broker = BrokerProcess::prepare(kind, data, port, &text)?;
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// A broker that is not started yet. It will listen for clients on `port`; `properties` are its whole
+    /// server.properties but `log.dirs`.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn prepare(kind: Kind, data: Option<PathBuf>, port: u16, properties: &str) -> Result<BrokerProcess, Failure> {
+        let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
+        let home = tempfile::tempdir().map_err(io)?;
+        let dir = data.unwrap_or_else(|| home.path().join("data"));
+        let text = format!("log.dirs={}\n{properties}", dir.display());
         std::fs::write(home.path().join("server.properties"), text).map_err(io)?;
-        let mut broker = BrokerProcess {
+        Ok(BrokerProcess {
             kind,
             port,
             dir,
             process: None,
             home,
-        };
-        broker.restart()?;
-        Ok(broker)
+        })
     }
 
     /// Starts the broker again after [`BrokerProcess::kill`], on the same port and data.
@@ -86,6 +116,15 @@ impl BrokerProcess {
     /// # Errors
     /// When it does not start within a minute; with its log.
     pub fn restart(&mut self) -> Result<(), Failure> {
+        self.spawn()?;
+        self.await_port()
+    }
+
+    /// The first half of [`BrokerProcess::restart`]: several brokers may need each other to come up.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn(&mut self) -> Result<(), Failure> {
         let kind = self.kind;
         let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
         let log = File::options()
@@ -109,7 +148,15 @@ impl BrokerProcess {
             .stdout(log.try_clone().map_err(io)?)
             .stderr(log);
         self.process = Some(command.spawn().map_err(io)?);
-        let start = Instant::now();
+        Ok(())
+    }
+
+    /// The second half: waits until the broker accepts connections.
+    ///
+    /// # Errors
+    /// When it ends, or does not within a minute; with its log.
+    pub fn await_port(&mut self) -> Result<(), Failure> {
+        let (kind, start) = (self.kind, Instant::now());
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let ended = self.exited();
             if ended.is_some() || start.elapsed() > Duration::from_secs(60) {
@@ -118,6 +165,34 @@ impl BrokerProcess {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// SIGSTOP: the process stands still, and its connections stay open.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Result<(), Failure> {
+        self.signal("STOP")
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<(), Failure> {
+        self.signal("CONT")
+    }
+
+    fn signal(&self, name: &str) -> Result<(), Failure> {
+        let process = self.process.as_ref().ok_or("the broker does not run")?;
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(process.id().to_string())
+            .status();
+        match sent {
+            Ok(status) if status.success() => Ok(()),
+            other => Err(format!("kill -{name}: {other:?}")),
+        }
     }
 
     /// kill -9, and waits for the process to be gone.
@@ -158,7 +233,12 @@ impl BrokerProcess {
             .and_then(|process| process.try_wait().ok().flatten())
     }
 
-    /// `127.0.0.1:PORT`.
+    /// The port it listens on for clients, whatever it tells them.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `127.0.0.1:PORT`, past any proxy.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -199,13 +279,15 @@ fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    let (one, two) = (
-        TcpListener::bind(("127.0.0.1", 0))?,
-        TcpListener::bind(("127.0.0.1", 0))?,
-    );
-    Ok((one.local_addr()?.port(), two.local_addr()?.port()))
+/// Ports that were free a moment ago.
+pub(crate) fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<Result<_, _>>()?;
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }
 
 /// What one KRaft node needs to be a whole cluster.

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use ottla::{Consumer, Producer, Record, RecordMetadata, TopicPartition};
+use ottla::{Consumer, Persisted, Producer, ProducerBuilder, Record, RecordMetadata, TopicPartition};
 use ottla_broker::Cluster;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -147,10 +147,21 @@ async fn consume(bootstrap: &str, topic: &str, partition: i32, count: usize) -> 
     Ok(seen)
 }
 
+/// How [`OurWriter`] writes if it is not told otherwise.
+const WRITER: [(&str, &str); 6] = [
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("linger.ms", "1"),
+    ("retry.backoff.ms", "50"),
+    ("reconnect.backoff.ms", "10"),
+    ("reconnect.backoff.max.ms", "100"),
+];
+
 /// Writes numbered records in the background through whatever happens to the broker, idempotent with acks=all.
 pub struct OurWriter {
     runtime: Runtime,
     stop: Arc<AtomicBool>,
+    acked: Arc<AtomicU64>,
     writing: Option<JoinHandle<Result<Told, Failure>>>,
 }
 
@@ -163,19 +174,50 @@ impl OurWriter {
         Ok(OurWriter {
             runtime: runtime()?,
             stop: Arc::default(),
+            acked: Arc::default(),
             writing: None,
         })
     }
 
-    /// Begins: record `n` has the value `n` and goes to partition `n` modulo `partitions`.
+    /// Begins: record `n` has the value `n` and goes to partition `n` modulo `partitions`. Idempotent, acks=all.
     pub fn begin(&mut self, bootstrap: &str, topic: &str, partitions: i32) {
-        let writing = write_until(
-            bootstrap.to_owned(),
-            topic.to_owned(),
-            partitions,
-            Arc::clone(&self.stop),
-        );
+        self.begin_with(bootstrap, topic, partitions, &[]);
+    }
+
+    /// Like [`OurWriter::begin`], with `properties` over its own.
+    pub fn begin_with(&mut self, bootstrap: &str, topic: &str, partitions: i32, properties: &[(&str, &str)]) {
+        let mut building = Producer::builder().bootstrap_servers(bootstrap);
+        for (key, value) in WRITER.iter().chain(properties) {
+            building = building.set(key, *value);
+        }
+        self.stop.store(false, Ordering::Relaxed);
+        self.acked.store(0, Ordering::Relaxed);
+        let progress = (Arc::clone(&self.stop), Arc::clone(&self.acked));
+        let writing = write_until(building, topic.to_owned(), partitions, progress);
         self.writing = Some(self.runtime.spawn(writing));
+    }
+
+    /// Records acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `more` further records are acknowledged, at most a minute.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn wait_for(&self, more: u64) -> Result<(), Failure> {
+        let (start, aim) = (Instant::now(), self.acked() + more);
+        while self.acked() < aim {
+            if start.elapsed() > 2 * PATIENCE {
+                return Err(format!(
+                    "{} of {aim} records are acknowledged, and no more",
+                    self.acked()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Stops, waits until the fate of every record is known, and tells it.
@@ -190,23 +232,13 @@ impl OurWriter {
 }
 
 async fn write_until(
-    bootstrap: String,
+    building: ProducerBuilder,
     topic: String,
     partitions: i32,
-    stop: Arc<AtomicBool>,
+    (stop, acked): (Arc<AtomicBool>, Arc<AtomicU64>),
 ) -> Result<Told, Failure> {
     let text = |error: ottla::Error| error.to_string();
-    let producer = Producer::builder()
-        .bootstrap_servers(&bootstrap)
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("linger.ms", "1")
-        .set("retry.backoff.ms", "50")
-        .set("reconnect.backoff.ms", "10")
-        .set("reconnect.backoff.max.ms", "100")
-        .build()
-        .await
-        .map_err(text)?;
+    let producer = building.build().await.map_err(text)?;
     let (mut told, mut outstanding, mut number) = (Told::default(), VecDeque::new(), 0_u64);
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..20 {
@@ -217,7 +249,7 @@ async fn write_until(
                 .await
             {
                 Ok(delivery) => outstanding.push_back((number, delivery)),
-                Err(_) => told.failed.push(number),
+                Err(error) => settle(number, Err(error), &mut told),
             }
             number += 1;
         }
@@ -227,19 +259,26 @@ async fn write_until(
                 settle(number, delivery.await, &mut told);
             }
         }
+        acked.store(told.acked.len() as u64, Ordering::Relaxed);
     }
     for (number, delivery) in outstanding {
         settle(number, delivery.await, &mut told);
     }
-    producer.close(PATIENCE).await.map_err(text)?;
+    let closed = producer.close(PATIENCE).await.map_err(text)?;
+    let (delivered, unknown) = (told.acked.len() as u64, told.failed.len() as u64);
+    if (closed.delivered, closed.unknown) != (delivered, unknown) {
+        return Err(format!("{closed:?}, but the tickets say {delivered} and {unknown}"));
+    }
     Ok(told)
 }
 
-fn settle(number: u64, outcome: ottla::Result<RecordMetadata>, told: &mut Told) {
+/// Notes what a ticket said.
+pub fn settle(number: u64, outcome: ottla::Result<RecordMetadata>, told: &mut Told) {
     match outcome {
         Ok(metadata) => told
             .acked
             .push((metadata.partition, metadata.offset.unwrap_or(-1), number)),
+        Err(error) if error.persisted() == Persisted::No => told.refused.push(number),
         Err(error) => {
             println!("record {number} failed: {error}");
             told.failed.push(number);

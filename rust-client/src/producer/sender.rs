@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 
 use ottla_client_state::Time;
 use ottla_client_state::backoff::Backoff;
-use ottla_client_state::metadata::{ClusterSnapshot, Leader};
+use ottla_client_state::metadata::ClusterSnapshot;
 use ottla_client_state::partition_queue::{Drained, LeaderAt, Next};
 use ottla_client_state::sequence::Reason;
 use ottla_protocol::messages::ProduceRequest;
@@ -77,7 +77,7 @@ impl Handle {
 /// A partition that this sender serves.
 struct Active {
     partition: Arc<Partition>,
-    leader: Option<Leader>,
+    leader: Option<LeaderAt>,
     /// Nothing is left to do here for it.
     left: bool,
 }
@@ -319,10 +319,6 @@ impl Sender {
             }
             let here = active.leader.filter(|leader| leader.node_id == self.handle.node_id);
             if let Some(leader) = here.filter(|_| may_send) {
-                let leader = LeaderAt {
-                    node_id: leader.node_id,
-                    epoch: leader.epoch,
-                };
                 let limit = (!pass.batches.is_empty()).then_some(room);
                 match slot.queue.next_batch(leader, identity, limit, hurry, now) {
                     Next::Batch(drained) => {
@@ -448,8 +444,13 @@ impl Drop for Sender {
     }
 }
 
-fn leader_of(snapshot: &ClusterSnapshot, partition: &Partition) -> Option<Leader> {
-    snapshot.leader_of(&partition.id.topic, partition.id.partition)
+fn leader_of(snapshot: &ClusterSnapshot, partition: &Partition) -> Option<LeaderAt> {
+    let leader = snapshot.leader_of(&partition.id.topic, partition.id.partition)?;
+    Some(LeaderAt {
+        node_id: leader.node_id,
+        epoch: leader.epoch,
+        topic_id: snapshot.topic(&partition.id.topic)?.id,
+    })
 }
 
 async fn next_answer(in_flight: &mut VecDeque<InFlight>) -> Answered {

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ottla_protocol::Uuid;
 use ottla_protocol::records::{Header, RecordBatchBuilder, RecordError, SealedBatch};
 
 use crate::Time;
@@ -47,13 +48,15 @@ pub struct QueueConfig {
     pub compression_level: Option<i32>,
 }
 
-/// Who leads the partition at the moment.
+/// Who leads the partition at the moment, and which log it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderAt {
     /// The broker.
     pub node_id: i32,
     /// The leader epoch, or -1 if unknown.
     pub epoch: i32,
+    /// The topic's id. Another one is another log: the topic was deleted and created again. Zero if unknown.
+    pub topic_id: Uuid,
 }
 
 /// A record that was appended.
@@ -153,7 +156,11 @@ impl<T: Clone> PartitionQueue<T> {
             batches: VecDeque::new(),
             ghosts: Vec::new(),
             sequences: PartitionSequences::new(),
-            leader: LeaderAt { node_id: -1, epoch: -1 },
+            leader: LeaderAt {
+                node_id: -1,
+                epoch: -1,
+                topic_id: Uuid::ZERO,
+            },
             in_flight: 0,
             next_id: 0,
         }
@@ -320,13 +327,8 @@ impl<T: Clone> PartitionQueue<T> {
         hurry: bool,
         now: Time,
     ) -> Next<T> {
-        if leader != self.leader {
-            if self.in_flight > 0 && leader.node_id != self.leader.node_id {
-                // Two connections keep no order between them.
-                return Next::Blocked;
-            }
-            self.leader = leader;
-            self.sequences.hold_back();
+        if leader != self.leader && !self.follow(leader) {
+            return Next::Blocked;
         }
         self.close_gap();
         let Some(place) = self.batches.iter().position(ProducerBatch::is_waiting) else {
@@ -352,6 +354,22 @@ impl<T: Clone> PartitionQueue<T> {
             false => None,
         };
         self.launch(place, stamp).map_or(Next::Empty, Next::Batch)
+    }
+
+    /// Turns to another leader or another log, if what is in flight allows it.
+    fn follow(&mut self, leader: LeaderAt) -> bool {
+        let other_log = leader.topic_id != self.leader.topic_id;
+        // Two connections keep no order between them; and an empty log takes any first sequence, so what the old log
+        // still refuses would be missing before what the new one takes.
+        if self.in_flight > 0 && (other_log || leader.node_id != self.leader.node_id) {
+            return false;
+        }
+        if other_log {
+            self.sequences.handle_other_log();
+        }
+        self.leader = leader;
+        self.sequences.hold_back();
+        true
     }
 
     /// Whether the broker could have forgotten the oldest unresolved batch by the time it has taken this one. It

@@ -504,6 +504,12 @@ impl PartitionSequences {
         self.acknowledged = false;
     }
 
+    /// The topic was deleted and created again. What was acknowledged is not in the new log.
+    pub fn handle_other_log(&mut self) {
+        self.acknowledged = false;
+        self.written_end = None;
+    }
+
     /// Offers the producer's current identity. A partition keeps the one it has while batches stamped with it are
     /// unresolved (`busy`), and prefers its own epochs of the same id.
     pub fn offer(&mut self, offered: Option<ProducerIdentity>, busy: bool) {

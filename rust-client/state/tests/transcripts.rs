@@ -4,7 +4,7 @@
 //! reviewed as a change of text.
 //!
 //! Commands: `config key=value ...`, `identity ID EPOCH`, `start ID EPOCH SEQUENCE` (as if that many had been sent),
-//! `at MS`, `append RECORDS`, `flush`, `send [leader=NODE/EPOCH]` (takes batches until there are no more),
+//! `at MS`, `recreate ID` (the topic was created again with this id), `append RECORDS`, `flush`, `send [leader=NODE/EPOCH]` (takes batches until there are no more),
 //! `ok BATCH OFFSET`, `error BATCH NAME`, `lost BATCH`, `not-sent BATCH`, `timeout`, `close`, `state`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a mistake in a script must stop the test
@@ -16,8 +16,8 @@ use ottla_client_state::Time;
 use ottla_client_state::batch::{BatchId, Body};
 use ottla_client_state::partition_queue::{LeaderAt, Next, PartitionQueue, QueueConfig};
 use ottla_client_state::sequence::{Answer, Outcome, Persisted, ProducerIdentity, Reason};
-use ottla_protocol::ErrorCode;
 use ottla_protocol::records::{Compression, SealedBatch};
+use ottla_protocol::{ErrorCode, Uuid};
 
 /// A record of 8 bytes takes 15 in its batch.
 const RECORD_SIZE: usize = 15;
@@ -62,7 +62,11 @@ impl Stage {
         Stage {
             queue: PartitionQueue::new(queue_config(&[])),
             now: Time(0),
-            leader: LeaderAt { node_id: 1, epoch: 0 },
+            leader: LeaderAt {
+                node_id: 1,
+                epoch: 0,
+                topic_id: Uuid([1; 16]),
+            },
             identity: Some(ProducerIdentity { id: 7, epoch: 0 }),
             records: 0,
             sealed: BTreeMap::new(),
@@ -94,6 +98,7 @@ impl Stage {
                 self.queue.sequences_mut().start_at(identity, number(3) as i32);
             }
             "at" => self.now = Time(number(1) as u64),
+            "recreate" => self.leader.topic_id = Uuid([number(1) as u8; 16]),
             "append" => (0..number(1)).for_each(|_| self.append()),
             "flush" => self.queue.close_open(),
             "send" => self.send(words.get(1).copied()),
@@ -142,6 +147,7 @@ impl Stage {
             self.leader = LeaderAt {
                 node_id: node.parse().unwrap(),
                 epoch: epoch.parse().unwrap(),
+                ..self.leader
             };
         }
         loop {

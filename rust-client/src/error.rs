@@ -51,6 +51,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The client was closed, or is closing.
     Closed,
+    /// A blocking call was made where it must not wait, or the runtime for blocking calls cannot be started.
+    Runtime,
     /// Any other error code of a broker.
     Broker,
 }

@@ -45,16 +45,38 @@
 //! | futures are `Send` and cancel-safe | everywhere |
 //! | a key that is not understood is an error, never ignored | [`config`] |
 //!
+//! # Delivery semantics by name
+//!
+//! [`ProducerBuilder::delivery_semantics`] sets the keys that keep a promise; a key that contradicts it is an error.
+//!
+//! | name | lost | written twice | out of order | keys |
+//! |---|---|---|---|---|
+//! | [`AtMostOnce`](DeliverySemantics::AtMostOnce) | possible, unnoticed with `acks=0` | never | never | `acks=0` unless set, `retries=0`, `enable.idempotence=false` |
+//! | [`AtLeastOnce`](DeliverySemantics::AtLeastOnce) | never without an error | possible on a retry | possible on a retry | `acks=all`, `retries` above 0, `enable.idempotence=false` |
+//! | [`ExactlyOnce`](DeliverySemantics::ExactlyOnce), the default | never without an error | never | never | `acks=all`, `retries` above 0, `enable.idempotence=true`, at most 5 requests in flight |
+//!
+//! All of it per partition, and for the retries inside one producer: who sends a record again by himself after
+//! [`Persisted::Possibly`] may write it twice.
+//!
+//! # Seeing what happens
+//!
+//! [`Producer::metrics`] gives counters and distributions at any time, also as Prometheus text. A [`ProducerObserver`] is told
+//! of batches, retries, requests, leaders, and if it wishes of each record. `tracing` has a span for each produce
+//! request and events for what befalls batches, with the target `ottla::producer`.
+//!
+//! Programs without an async runtime use [`blocking`], which has the same names.
+//!
 //! What is not here yet: consumer groups, transactions, TLS, SASL. Their keys are refused with that reason.
 //!
 //! # Rooms
 //!
-//! `config` (the table of keys), `client` (what all three share), `net` (the only folder with sockets), `producer`,
+//! `blocking` (the clients without `async`), `config` (the table of keys), `client` (what all three share), `net` (the only folder with sockets), `producer`,
 //! `consumer`, `admin`. What to do, as opposed to doing it, is decided in `ottla-client-state`, without I/O and clock.
 //!
-//! All clients run on the tokio runtime in which they are built.
+//! All clients run on the tokio runtime in which they are built; those of [`blocking`] on one of their own.
 
 mod admin;
+pub mod blocking;
 mod client;
 pub mod config;
 mod consumer;

@@ -116,6 +116,11 @@ impl Producer {
         })
     }
 
+    /// Whether an observer wants each record.
+    pub(crate) fn is_intercepted(&self) -> bool {
+        self.shared().watch.observers().want_records()
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
     }

@@ -10,11 +10,13 @@
 
 use bytes::Bytes;
 
+use super::checksum::RunningChecksum;
 use super::compression::{Compression, Compressor, with_compressor};
 use super::iter::Header;
+use super::sealed::SealedBatch;
 use super::{
     BATCH_HEADER_LEN, BATCH_LENGTH_END, MAGIC, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
-    NO_SEQUENCE, NO_TIMESTAMP, RecordError, at, bit, crc32c_of_two, field, set_field,
+    NO_SEQUENCE, NO_TIMESTAMP, RecordError, at, set_field,
 };
 
 /// The most that a record's lengths, deltas and counts can take, its headers' lengths not included: five varints of
@@ -40,6 +42,7 @@ pub struct RecordBatchBuilder {
     next_offset_delta: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    checksum: RunningChecksum,
 }
 
 impl RecordBatchBuilder {
@@ -54,7 +57,16 @@ impl RecordBatchBuilder {
             next_offset_delta: 0,
             base_timestamp: NO_TIMESTAMP,
             max_timestamp: NO_TIMESTAMP,
+            checksum: RunningChecksum::off(),
         }
+    }
+
+    /// Works out the CRC of the records while they are still in the processor's cache, a stretch at a time. For
+    /// batches that will not be compressed; it pays for those larger than the cache.
+    #[must_use]
+    pub fn checksum_early(mut self) -> Self {
+        self.checksum = RunningChecksum::on();
+        self
     }
 
     /// Writes one record and returns its offset delta, which is also its place in the batch.
@@ -217,8 +229,11 @@ impl RecordBatchBuilder {
             return Err(RecordError::EmptyBatch);
         }
         self.buffer.truncate(self.end);
+        let mut body_crc = None;
         if compressor.compression() != Compression::None {
             compressor.compress_in_place(&mut self.buffer)?;
+        } else {
+            body_crc = self.checksum.finish(&self.buffer);
         }
         let size = BATCH_HEADER_LEN + self.buffer.len();
         let batch_length = i32::try_from(size - BATCH_LENGTH_END);
@@ -248,11 +263,7 @@ impl RecordBatchBuilder {
         set_field(&mut header, at::PRODUCER_EPOCH, NO_PRODUCER_EPOCH.to_be_bytes());
         set_field(&mut header, at::BASE_SEQUENCE, NO_SEQUENCE.to_be_bytes());
         set_field(&mut header, at::RECORD_COUNT, self.count.to_be_bytes());
-        Ok(SealedBatch {
-            header,
-            body: wrap(self.buffer),
-            checksummed: false,
-        })
+        Ok(SealedBatch::new(header, wrap(self.buffer), body_crc))
     }
 
     #[inline(always)] // a shape that travels through memory costs a third of the append
@@ -339,6 +350,9 @@ impl RecordBatchBuilder {
         self.end = end;
         self.count += 1;
         self.next_offset_delta = shape.offset_delta + 1;
+        if self.checksum.is_due(end) {
+            self.checksum.advance(self.buffer.get(..end).unwrap_or_default());
+        }
         Ok(shape.offset_delta)
     }
 
@@ -507,128 +521,4 @@ fn headers_size(headers: &[Header<'_>]) -> usize {
         size = size.saturating_add(optional_size(header.value));
     }
     size
-}
-
-/// A finished batch: 61 bytes of header of its own, and records that are shared and never change.
-///
-/// Until it is stamped it belongs to no producer.
-#[derive(Debug, Clone)]
-pub struct SealedBatch {
-    header: [u8; BATCH_HEADER_LEN],
-    body: Bytes,
-    /// Whether the CRC field is that of the present header and body.
-    checksummed: bool,
-}
-
-impl SealedBatch {
-    /// Names the producer and computes the CRC. May be called again for a retry under another id, epoch or sequence:
-    /// only the header is rewritten.
-    pub fn stamp(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32, transactional: bool) {
-        let others = self.attributes() & !bit::TRANSACTIONAL;
-        let attributes = if transactional {
-            others | bit::TRANSACTIONAL
-        } else {
-            others
-        };
-        set_field(&mut self.header, at::ATTRIBUTES, attributes.to_be_bytes());
-        set_field(&mut self.header, at::PRODUCER_ID, producer_id.to_be_bytes());
-        set_field(&mut self.header, at::PRODUCER_EPOCH, producer_epoch.to_be_bytes());
-        set_field(&mut self.header, at::BASE_SEQUENCE, base_sequence.to_be_bytes());
-        self.header = self.header_with_crc();
-        self.checksummed = true;
-    }
-
-    /// Sets the first record's offset (0 until then). Outside the CRC's range.
-    pub fn set_base_offset(&mut self, base_offset: i64) {
-        set_field(&mut self.header, at::BASE_OFFSET, base_offset.to_be_bytes());
-    }
-
-    /// Sets the partition leader epoch (-1 until then). Outside the CRC's range.
-    pub fn set_partition_leader_epoch(&mut self, leader_epoch: i32) {
-        set_field(&mut self.header, at::PARTITION_LEADER_EPOCH, leader_epoch.to_be_bytes());
-    }
-
-    /// Sets the control bit: the batch's record is for brokers, and consumers do not see it.
-    pub fn mark_control(&mut self) {
-        let attributes = self.attributes() | bit::CONTROL;
-        set_field(&mut self.header, at::ATTRIBUTES, attributes.to_be_bytes());
-        self.checksummed = false;
-    }
-
-    /// Header and body, in wire order. The body is shared, not copied.
-    pub fn pieces(&self) -> [Bytes; 2] {
-        [Bytes::copy_from_slice(&self.header()), self.body.clone()]
-    }
-
-    /// The header with its CRC.
-    pub fn header(&self) -> [u8; BATCH_HEADER_LEN] {
-        if self.checksummed {
-            self.header
-        } else {
-            self.header_with_crc()
-        }
-    }
-
-    /// The records, compressed if the batch is.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
-    /// The whole batch in one piece (copies).
-    pub fn to_vec(&self) -> Vec<u8> {
-        [&self.header()[..], &self.body].concat()
-    }
-
-    /// Bytes of the whole batch.
-    #[allow(clippy::len_without_is_empty)] // a sealed batch is never empty
-    pub fn len(&self) -> usize {
-        BATCH_HEADER_LEN + self.body.len()
-    }
-
-    /// Records in the batch.
-    pub fn record_count(&self) -> u32 {
-        u32::from_be_bytes(field(&self.header, at::RECORD_COUNT))
-    }
-
-    /// The first record's timestamp in milliseconds.
-    pub fn base_timestamp(&self) -> i64 {
-        i64::from_be_bytes(field(&self.header, at::BASE_TIMESTAMP))
-    }
-
-    /// The latest timestamp in milliseconds.
-    pub fn max_timestamp(&self) -> i64 {
-        i64::from_be_bytes(field(&self.header, at::MAX_TIMESTAMP))
-    }
-
-    /// The first record's offset: 0 unless set.
-    pub fn base_offset(&self) -> i64 {
-        i64::from_be_bytes(field(&self.header, at::BASE_OFFSET))
-    }
-
-    /// The sequence of the first record, or -1.
-    pub fn base_sequence(&self) -> i32 {
-        i32::from_be_bytes(field(&self.header, at::BASE_SEQUENCE))
-    }
-
-    /// The producer id, or -1.
-    pub fn producer_id(&self) -> i64 {
-        i64::from_be_bytes(field(&self.header, at::PRODUCER_ID))
-    }
-
-    /// The producer epoch, or -1.
-    pub fn producer_epoch(&self) -> i16 {
-        i16::from_be_bytes(field(&self.header, at::PRODUCER_EPOCH))
-    }
-
-    fn attributes(&self) -> i16 {
-        i16::from_be_bytes(field(&self.header, at::ATTRIBUTES))
-    }
-
-    fn header_with_crc(&self) -> [u8; BATCH_HEADER_LEN] {
-        let mut header = self.header;
-        let (_, covered) = header.split_at(at::ATTRIBUTES);
-        let crc = crc32c_of_two(covered, &self.body);
-        set_field(&mut header, at::CRC, crc.to_be_bytes());
-        header
-    }
 }

@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 
-use super::builder::{RecordBatchBuilder, SealedBatch};
+use super::builder::RecordBatchBuilder;
 use super::compression::Compression;
 use super::iter::Record;
+use super::sealed::SealedBatch;
 use super::{NO_SEQUENCE, RecordError, field};
 
 /// The version that is written, of key and value.

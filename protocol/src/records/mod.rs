@@ -33,16 +33,20 @@
 
 pub mod batch;
 pub mod builder;
+mod checksum;
 pub mod compression;
 pub mod control;
 pub mod iter;
+mod sealed;
 pub mod walk;
 
 pub use batch::{RecordBatch, RecordBatches, TimestampType};
-pub use builder::{RecordBatchBuilder, SealedBatch};
+pub use builder::RecordBatchBuilder;
+pub use checksum::crc32c;
 pub use compression::{Compression, Compressor, Decompressor, with_compressor, with_decompressor};
 pub use control::{ControlRecord, EndTransactionMarker};
 pub use iter::{Header, Headers, RawHeaders, Record, RecordIter, RecordOrigin, RecordsSummary};
+pub use sealed::SealedBatch;
 pub use walk::Outline;
 
 /// Bytes of a batch before its first record.
@@ -89,20 +93,6 @@ pub(crate) mod bit {
     pub const TRANSACTIONAL: i16 = 1 << 4;
     pub const CONTROL: i16 = 1 << 5;
     pub const DELETE_HORIZON: i16 = 1 << 6;
-}
-
-/// CRC-32C (Castagnoli), as in the header of a batch and in producer snapshots.
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-/// CRC-32C of two pieces that lie apart, as if they were joined.
-pub(crate) fn crc32c_of_two(first: &[u8], second: &[u8]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(first);
-    digest.update(second);
-    // The algorithm has 32 bits; the library answers all widths in 64.
-    digest.finalize() as u32
 }
 
 /// What is wrong with a batch, a record or a request to build one.

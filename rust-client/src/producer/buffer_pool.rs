@@ -63,7 +63,7 @@ impl BufferPool {
         bytes.max(self.batch_size)
     }
 
-    /// A buffer with room for `room` bytes, if there is room now and nobody waits for it.
+    /// A buffer with room for `room` bytes and a content of no meaning, if there is room now and nobody waits for it.
     pub fn try_take(&self, room: usize) -> Option<Vec<u8>> {
         let permits = self.budget.try_acquire_many(u32::try_from(room).ok()?).ok()?;
         permits.forget();
@@ -96,10 +96,10 @@ impl BufferPool {
     }
 
     /// Takes a buffer back that was given with `room`.
-    pub fn give_back(&self, mut buffer: Vec<u8>, room: usize) {
-        // One that grew while it was compressed would keep its pages for ever.
+    pub fn give_back(&self, buffer: Vec<u8>, room: usize) {
+        // One that grew while it was compressed would keep its pages for ever. Its old content stays in it, as bytes of
+        // no meaning: a builder writes over them, and would have to zero them if they were gone.
         if room == self.batch_size && buffer.capacity() >= room && buffer.capacity() < 2 * room {
-            buffer.clear();
             self.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         }
         self.budget.add_permits(room);
@@ -152,6 +152,8 @@ impl Drop for Frozen {
 
 #[cfg(test)]
 mod tests {
+    use ottla_protocol::records::{Compression, RecordBatchBuilder};
+
     use super::*;
 
     fn pool(total: usize, batch_size: usize) -> Arc<BufferPool> {
@@ -169,11 +171,11 @@ mod tests {
         assert!(pool.try_take(100).is_none(), "the socket still has the bytes");
         assert_eq!(&in_socket[..], b"orders only");
         drop(in_socket);
-        assert_eq!(
-            pool.try_take(100).unwrap().len(),
-            0,
-            "now the buffer is free, and empty"
-        );
+        let again = pool.try_take(100).expect("now the buffer is free");
+        let mut builder = RecordBatchBuilder::new(again);
+        builder.append(0, None, Some(b"x"), &[]).unwrap();
+        let sealed = builder.seal(Compression::None, None).unwrap();
+        assert_eq!(sealed.body().len(), 8, "and of the bytes it had, none goes out again");
     }
 
     #[test]

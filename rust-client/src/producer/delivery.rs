@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use ottla_client_state::batch::Written;
@@ -53,7 +53,7 @@ impl Delivery {
 
     /// The result, if it is known already.
     pub fn try_result(&self) -> Option<Result<RecordMetadata>> {
-        self.cell.is_done(self.index).then(|| self.result(&self.cell.lock()))
+        self.cell.is_done(self.index).then(|| self.result())
     }
 
     /// Has its acknowledgement told to observers when it is complete. False if it is complete already.
@@ -66,24 +66,39 @@ impl Delivery {
         open
     }
 
-    fn result(&self, inner: &Inner) -> Result<RecordMetadata> {
+    #[inline]
+    fn result(&self) -> Result<RecordMetadata> {
+        match self.cell.whole.get() {
+            Some(written) => Ok(self.metadata(written, self.index)),
+            None => self.result_of_part(),
+        }
+    }
+
+    #[cold]
+    fn result_of_part(&self) -> Result<RecordMetadata> {
+        let inner = self.cell.lock();
         let part = inner.parts.iter().find(|part| self.index < part.end);
         let Some(part) = part else {
             return Err(Error::closed("producer"));
         };
         let place = self.index.saturating_sub(part.first);
         match &part.result {
-            Ok(written) => Ok(RecordMetadata {
-                topic: self.cell.partition.topic.clone(),
-                partition: self.cell.partition.partition,
-                offset: (written.base_offset >= 0).then(|| written.base_offset.saturating_add(i64::from(place))),
-                timestamp: if written.log_append_time >= 0 {
-                    written.log_append_time
-                } else {
-                    self.timestamp
-                },
-            }),
+            Ok(written) => Ok(self.metadata(written, place)),
             Err(failed) => Err(failed.of_record(place)),
+        }
+    }
+
+    #[inline]
+    fn metadata(&self, written: &Written, place: u32) -> RecordMetadata {
+        RecordMetadata {
+            topic: self.cell.partition.topic.clone(),
+            partition: self.cell.partition.partition,
+            offset: (written.base_offset >= 0).then(|| written.base_offset.saturating_add(i64::from(place))),
+            timestamp: if written.log_append_time >= 0 {
+                written.log_append_time
+            } else {
+                self.timestamp
+            },
         }
     }
 }
@@ -91,6 +106,7 @@ impl Delivery {
 impl Future for Delivery {
     type Output = Result<RecordMetadata>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.cell.is_done(self.index) {
             let mut inner = self.cell.lock();
@@ -100,8 +116,7 @@ impl Future for Delivery {
                 return Poll::Pending;
             }
         }
-        let result = self.result(&self.cell.lock());
-        Poll::Ready(result)
+        Poll::Ready(self.result())
     }
 }
 
@@ -129,6 +144,8 @@ pub(super) struct Cell {
     pub room: usize,
     /// Records that are complete, from the first on; `u32::MAX` when all are.
     done: AtomicU32,
+    /// The result of a batch that was acknowledged whole, as nearly all are; read without the lock.
+    whole: OnceLock<Written>,
     inner: Mutex<Inner>,
 }
 
@@ -162,6 +179,7 @@ impl Cell {
             partition,
             room,
             done: AtomicU32::new(0),
+            whole: OnceLock::new(),
             inner: Mutex::default(),
         }
     }
@@ -171,6 +189,7 @@ impl Cell {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn is_done(&self, index: u32) -> bool {
         index < self.done.load(Ordering::Acquire)
     }
@@ -180,6 +199,10 @@ impl Cell {
     pub fn complete(&self, first: u32, records: u32, last: bool, result: Result<Written, Failed>) -> Vec<Waker> {
         let end = first.saturating_add(records);
         let mut inner = self.lock();
+        if let (Ok(written), true) = (&result, first == 0 && last) {
+            // It is set once: nothing completes a batch after its last part.
+            let _ = self.whole.set(*written);
+        }
         inner.parts.push(Part { first, end, result });
         self.done.store(if last { u32::MAX } else { end }, Ordering::Release);
         std::mem::take(&mut inner.wakers)

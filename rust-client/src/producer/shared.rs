@@ -379,6 +379,7 @@ fn queue_config(config: &ProducerConfig) -> QueueConfig {
         }
         .max(1),
         compression_level: config.compression_level,
+        checksum_early: config.compression_type == "none",
     }
 }
 

@@ -46,6 +46,8 @@ pub struct QueueConfig {
     pub max_in_flight: usize,
     /// Level for sealing the parts of a batch that had to be cut.
     pub compression_level: Option<i32>,
+    /// Batches leave as they are built, so their checksums are worked out on the way.
+    pub checksum_early: bool,
 }
 
 /// Who leads the partition at the moment, and which log it is.
@@ -220,6 +222,9 @@ impl<T: Clone> PartitionQueue<T> {
         headers: &[Header<'_>],
     ) -> Result<Appended<'_, T>, (RecordError, Vec<u8>)> {
         let mut builder = RecordBatchBuilder::new(buffer);
+        if self.config.checksum_early {
+            builder = builder.checksum_early();
+        }
         if let Err(error) = builder.append(timestamp_ms, key, value, headers) {
             return Err((error, builder.into_buffer()));
         }

@@ -41,6 +41,7 @@ fn queue_config(words: &[&str]) -> QueueConfig {
         idempotent: true,
         max_in_flight: 5,
         compression_level: None,
+        checksum_early: true,
     };
     for word in words {
         let (key, value) = word.split_once('=').expect("key=value");

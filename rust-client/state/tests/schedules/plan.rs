@@ -130,6 +130,7 @@ impl Plan {
             idempotent: self.mode.is_idempotent(),
             max_in_flight: self.max_in_flight,
             compression_level: None,
+            checksum_early: true,
         }
     }
 }

@@ -23,8 +23,8 @@ pub struct ConnectionArguments {
     )]
     pub bootstrap_server: String,
 
-    /// A file of client properties (`key=value` lines).
-    #[arg(long, value_name = "FILE")]
+    /// A file of client properties (`key=value` lines). (--producer.config and --consumer.config mean the same.)
+    #[arg(long, value_name = "FILE", aliases = ["producer.config", "consumer.config"])]
     pub command_config: Option<PathBuf>,
 
     /// Gone since Kafka 4: brokers are asked directly.

@@ -154,7 +154,7 @@ fn separator(key: &str, value: String) -> Result<String, Failure> {
 }
 
 /// Shells make real tabs awkward: `\t`, `\n` and `\\` are understood.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {

@@ -10,8 +10,10 @@ mod consume;
 mod demo;
 mod lines;
 mod output;
+mod payload;
 mod perf;
 mod produce;
+mod producer_options;
 mod summary;
 mod topics;
 

@@ -4,13 +4,16 @@
 //! terminal, every second. The load is bounded: it ends after the records asked for.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use ottla::{Consumer, Delivery, Producer};
+use ottla::{Consumer, Delivery, Producer, Topic};
 
 use crate::connection::ConnectionArguments;
 use crate::output::say;
+use crate::payload::{Payload, PayloadArguments};
+use crate::producer_options::ProducerOptions;
 use crate::summary::{counted, grouped, percentile, processor_time, rates};
 use crate::{Failure, Outcome};
 
@@ -24,7 +27,7 @@ pub struct PerfArguments {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Write records as fast as they are taken, or at a given rate.
-    Produce(ProduceLoad),
+    Produce(Box<ProduceLoad>),
     /// Read records from the beginning as fast as they come.
     Consume(ConsumeLoad),
 }
@@ -39,20 +42,28 @@ struct ProduceLoad {
     /// How many records.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     num_records: u64,
-    /// Bytes of each value.
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    record_size: usize,
+    /// Records at the beginning that the last lines leave out.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup_records: u64,
+    #[command(flatten)]
+    payload: PayloadArguments,
     /// Records a second; -1 for as many as possible.
     #[arg(long, value_name = "N", default_value_t = -1, allow_hyphen_values = true)]
     throughput: i64,
-    /// A setting of the producer by Kafka's key; may be repeated.
+    /// Settings of the producer by Kafka's keys; may be repeated.
     #[arg(
-        long = "producer-property",
+        long = "command-property",
+        visible_alias = "producer-property",
         alias = "producer-props",
-        visible_alias = "command-property",
-        value_name = "KEY=VALUE"
+        value_name = "KEY=VALUE",
+        num_args = 1..
     )]
     producer_properties: Vec<String>,
+    /// Print the producer's metrics at the end, in Prometheus's text format.
+    #[arg(long)]
+    print_metrics: bool,
+    #[command(flatten)]
+    options: ProducerOptions,
 }
 
 #[derive(Args, Debug)]
@@ -80,7 +91,7 @@ struct ConsumeLoad {
 /// Runs the load asked for.
 pub async fn run(arguments: PerfArguments) -> Outcome {
     match arguments.what {
-        What::Produce(load) => produce(load).await,
+        What::Produce(load) => produce(*load).await,
         What::Consume(load) => consume(load).await,
     }
 }
@@ -89,94 +100,134 @@ pub async fn run(arguments: PerfArguments) -> Outcome {
 #[derive(Default)]
 struct Deliveries {
     delivered: u64,
+    bytes: u64,
     failed: u64,
+    unknown: u64,
     first_error: Option<String>,
     /// Microseconds from send to answer, of the records that were timed.
     latencies: Vec<u64>,
 }
 
+/// A record whose answer is awaited.
+struct Outstanding {
+    delivery: Delivery,
+    size: usize,
+    sent: Option<Instant>,
+}
+
 impl Deliveries {
-    async fn settle(&mut self, delivery: Delivery, sent: Option<Instant>) {
-        match delivery.await {
+    async fn settle(&mut self, record: Outstanding) {
+        match record.delivery.await {
             Ok(_) => {
                 self.delivered += 1;
-                if let Some(sent) = sent {
+                self.bytes += record.size as u64;
+                if let Some(sent) = record.sent {
                     self.latencies
                         .push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
                 }
             }
-            Err(error) => {
-                self.failed += 1;
-                self.first_error.get_or_insert_with(|| error.to_string());
-            }
+            Err(error) => self.failure(&error),
         }
+    }
+
+    fn failure(&mut self, error: &ottla::Error) {
+        match error.persisted() {
+            ottla::Persisted::No => self.failed += 1,
+            _ => self.unknown += 1,
+        }
+        self.first_error.get_or_insert_with(|| error.to_string());
+    }
+
+    fn report(&mut self, elapsed: Duration) {
+        say!(
+            "{} written, {}",
+            counted(self.delivered, "record"),
+            rates(self.delivered, self.bytes, elapsed)
+        );
+        self.latencies.sort_unstable();
+        let at = |share| percentile(&self.latencies, share) as f64 / 1000.0;
+        let mean = self.latencies.iter().sum::<u64>() as f64 / self.latencies.len().max(1) as f64 / 1000.0;
+        say!(
+            "latency {mean:.2} ms avg, {:.2} ms max, {:.2} ms 50th, {:.2} ms 95th, {:.2} ms 99th, {:.2} ms 99.9th",
+            at(1.0),
+            at(0.5),
+            at(0.95),
+            at(0.99),
+            at(0.999)
+        );
     }
 }
 
 async fn produce(load: ProduceLoad) -> Outcome {
+    let mut pairs = load.connection.pairs(&load.producer_properties)?;
+    pairs.extend(load.options.pairs());
+    let mut payload = Payload::new(&load.payload)?;
+    let producer = Producer::from_properties(pairs)?.build().await?;
+    let topic = producer.topic(&load.topic).await?;
+    let warmup = load.warmup_records.min(load.num_records);
+    if warmup > 0 {
+        let (started, range) = (Instant::now(), 0..warmup);
+        let mut warm = send_all(&topic, &mut payload, range, load.throughput).await;
+        warm.report(started.elapsed());
+        say!("these {} were to warm up; steady state:", counted(warmup, "record"));
+        finish(&warm)?;
+    }
+    let (started, processor_before) = (Instant::now(), processor_time());
+    let mut deliveries = send_all(&topic, &mut payload, warmup..load.num_records, load.throughput).await;
+    deliveries.report(started.elapsed());
+    producer.close(Duration::from_secs(10)).await?;
+    print_processor_time(processor_before, deliveries.delivered);
+    if load.print_metrics {
+        say!("{}", producer.metrics().to_prometheus().trim_end());
+    }
+    finish(&deliveries)
+}
+
+fn finish(deliveries: &Deliveries) -> Outcome {
+    let Some(error) = &deliveries.first_error else {
+        return Ok(());
+    };
+    let lost = deliveries.failed + deliveries.unknown;
+    Err(Failure::new(format!(
+        "{} not written ({} of them possibly); the first: {error}",
+        counted(lost, "record"),
+        grouped(deliveries.unknown)
+    )))
+}
+
+/// Sends the records of these numbers and waits for every answer.
+async fn send_all(topic: &Topic, payload: &mut Payload, numbers: Range<u64>, throughput: i64) -> Deliveries {
     // One record in so many is timed: a clock read for each would be a good part of what is measured.
     const TIMED_ONE_IN: u64 = 64;
     const OUTSTANDING: usize = 1_000_000;
-    let producer = Producer::from_properties(load.connection.pairs(&load.producer_properties)?)?
-        .build()
-        .await?;
-    let payload = payload(load.record_size);
-    let topic = producer.topic(&load.topic).await?;
-    let (started, processor_before) = (Instant::now(), processor_time());
+    let started = Instant::now();
     let mut deliveries = Deliveries::default();
-    let mut outstanding = VecDeque::new();
-    let mut pace = Pace::new(load.throughput);
-    for number in 0..load.num_records {
-        pace.wait(number, started).await;
-        let start = usize::try_from(number).unwrap_or(0) % (payload.len() - load.record_size + 1);
-        let value = payload.get(start..start + load.record_size).unwrap_or_default();
-        let sent = (number % TIMED_ONE_IN == 0).then(Instant::now);
+    let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
+    let mut pace = Pace::new(throughput);
+    for (place, number) in (0..).zip(numbers) {
+        pace.wait(place, started).await;
+        let value = payload.value(number);
+        let sent = (place % TIMED_ONE_IN == 0).then(Instant::now);
         match topic.send(topic.record().value(value)).await {
-            Ok(delivery) => outstanding.push_back((delivery, sent)),
-            Err(error) => {
-                deliveries.failed += 1;
-                deliveries.first_error.get_or_insert_with(|| error.to_string());
-            }
+            Ok(delivery) => outstanding.push_back(Outstanding {
+                delivery,
+                size: value.len(),
+                sent,
+            }),
+            Err(error) => deliveries.failure(&error),
         }
-        while outstanding
-            .front()
-            .is_some_and(|(delivery, _)| delivery.try_result().is_some())
-            || outstanding.len() > OUTSTANDING
+        while outstanding.front().is_some_and(|record| record.delivery.is_complete()) || outstanding.len() > OUTSTANDING
         {
-            let Some((delivery, sent)) = outstanding.pop_front() else {
+            let Some(record) = outstanding.pop_front() else {
                 break;
             };
-            deliveries.settle(delivery, sent).await;
+            deliveries.settle(record).await;
         }
     }
-    while let Some((delivery, sent)) = outstanding.pop_front() {
-        deliveries.settle(delivery, sent).await;
+    while let Some(record) = outstanding.pop_front() {
+        deliveries.settle(record).await;
     }
-    let elapsed = started.elapsed();
-    producer.close(Duration::from_secs(10)).await?;
-    let bytes = deliveries.delivered * load.record_size as u64;
-    say!(
-        "{} written, {}",
-        counted(deliveries.delivered, "record"),
-        rates(deliveries.delivered, bytes, elapsed)
-    );
-    deliveries.latencies.sort_unstable();
-    let at = |share| percentile(&deliveries.latencies, share) as f64 / 1000.0;
-    say!(
-        "latency p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-        at(0.5),
-        at(0.95),
-        at(0.99),
-        at(1.0)
-    );
-    print_processor_time(processor_before, deliveries.delivered);
-    match deliveries.first_error {
-        None => Ok(()),
-        Some(error) => Err(Failure::new(format!(
-            "{} not written; the first: {error}",
-            grouped(deliveries.failed)
-        ))),
-    }
+    deliveries
 }
 
 async fn consume(load: ConsumeLoad) -> Outcome {
@@ -219,19 +270,6 @@ fn print_processor_time(before: Option<Duration>, records: u64) {
             used * 1e6 / records.max(1) as f64
         );
     }
-}
-
-/// Bytes that do not repeat within a batch, so that a codec finds what it would find in noise.
-fn payload(record_size: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    (0..record_size + 64 * 1024)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes().first().copied().unwrap_or(0)
-        })
-        .collect()
 }
 
 /// Holds the sender to a rate by waiting in steps, not before each record.

@@ -1,8 +1,9 @@
 //! `ottla produce`: lines of standard input or of a file become records of a topic.
 //!
-//! In: lines, cut by Kafka's console properties. Out: a summary on standard error, and exit code 1 with the count if
-//! anything was not delivered. Nothing is dropped silently: a line that cannot be read ends the command after what was
-//! sent before it has been settled, unless `--property ignore.error=true` says to skip it (skipped lines are counted).
+//! In: lines, cut by Kafka's console properties. Out: a summary on standard error (delivered, failed, unknown), and exit
+//! code 1 if anything was not delivered. Nothing is dropped silently: a line that cannot be read ends the command after
+//! what was sent before it has been settled, unless `--reader-property ignore.error=true` says to skip it (skipped lines
+//! are counted). Ctrl-C ends the reading, not the sending; a second one ends the command.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
@@ -11,18 +12,22 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use ottla::config::Properties;
 use ottla::{Delivery, Producer, Record};
 use tokio::sync::mpsc;
 
 use crate::connection::ConnectionArguments;
 use crate::lines::{LineFormat, boolean};
-use crate::summary::{counted, rates};
+use crate::producer_options::ProducerOptions;
+use crate::summary::{counted, grouped, rates};
 use crate::{Failure, Outcome};
 
 /// Lines handed over at once by the reading thread.
 const LINES_PER_CHUNK: usize = 1024;
 /// Tickets held before the oldest is waited for; bounds the command's memory, not the producer's.
 const OUTSTANDING_TICKETS: usize = 200_000;
+/// The exit code of a command that Ctrl-C ended: 128 and the signal's number.
+const GIVEN_UP: i32 = 130;
 
 /// Write lines of standard input or of a file to a topic.
 #[derive(Args, Debug)]
@@ -38,8 +43,11 @@ pub struct ProduceArguments {
     file: Option<PathBuf>,
     /// How lines are cut: parse.key, key.separator, parse.headers, headers.delimiter, headers.separator,
     /// headers.key.separator, null.marker, ignore.error; may be repeated.
-    #[arg(long = "property", visible_alias = "reader-property", value_name = "KEY=VALUE")]
+    #[arg(long = "reader-property", visible_alias = "property", value_name = "KEY=VALUE")]
     properties: Vec<String>,
+    /// A file of the same; --reader-property wins.
+    #[arg(long, value_name = "FILE")]
+    reader_config: Option<PathBuf>,
     /// A setting of the producer by Kafka's key; may be repeated.
     #[arg(
         long = "producer-property",
@@ -50,15 +58,14 @@ pub struct ProduceArguments {
     /// Always this partition.
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
-    /// Compress batches (none, gzip, snappy, lz4, zstd; gzip if no name is given).
-    #[arg(long, value_name = "CODEC", num_args = 0..=1, default_missing_value = "gzip")]
-    compression_codec: Option<String>,
     /// Wait for each record's answer before the next is sent.
     #[arg(long)]
     sync: bool,
     /// No summary and no progress bar.
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    options: ProducerOptions,
 }
 
 /// What happened to the lines.
@@ -66,19 +73,19 @@ pub struct ProduceArguments {
 struct Tally {
     delivered: u64,
     bytes: u64,
+    /// Certainly not written.
     failed: u64,
-    possibly: u64,
+    /// Possibly written.
+    unknown: u64,
     skipped: u64,
     first_error: Option<String>,
 }
 
 /// Reads to the end of the input, then waits until every record's fate is known.
 pub async fn run(arguments: ProduceArguments) -> Outcome {
-    let (format, ignore_errors) = line_format(&arguments.properties)?;
+    let (format, ignore_errors) = line_format(&reader_properties(&arguments)?)?;
     let mut pairs = arguments.connection.pairs(&arguments.producer_properties)?;
-    if let Some(codec) = &arguments.compression_codec {
-        pairs.push(("compression.type".into(), codec.clone()));
-    }
+    pairs.extend(arguments.options.pairs());
     let (input, size) = open_input(arguments.file.as_ref())?;
     let progress = progress_bar(size, arguments.quiet);
     let producer = Producer::from_properties(pairs)?.build().await?;
@@ -101,15 +108,28 @@ pub async fn run(arguments: ProduceArguments) -> Outcome {
     }
     read?;
     closed?;
-    match tally.failed {
+    match tally.failed + tally.unknown {
         0 => Ok(()),
-        failed => Err(Failure::new(format!(
+        lost => Err(Failure::new(format!(
             "{} not delivered ({} of them possibly written); the first: {}",
-            counted(failed, "record"),
-            tally.possibly,
+            counted(lost, "record"),
+            grouped(tally.unknown),
             tally.first_error.as_deref().unwrap_or("no reason given")
         ))),
     }
+}
+
+/// Those of the file, then those of the command line: the last one counts.
+fn reader_properties(arguments: &ProduceArguments) -> Result<Vec<String>, Failure> {
+    let mut properties = Vec::new();
+    if let Some(path) = &arguments.reader_config {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+        let pairs = Properties::parse(&text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        properties.extend(pairs.into_iter().map(|(key, value)| format!("{key}={value}")));
+    }
+    properties.extend(arguments.properties.iter().cloned());
+    Ok(properties)
 }
 
 fn line_format(properties: &[String]) -> Result<(LineFormat, bool), Failure> {
@@ -202,7 +222,13 @@ async fn send_lines(
     let mut outstanding = VecDeque::new();
     let mut chunks = read_lines(input);
     let mut ended = Ok(());
-    'reading: while let Some(chunk) = chunks.recv().await {
+    let mut interrupted = std::pin::pin!(interruption());
+    'reading: loop {
+        let chunk = tokio::select! {
+            chunk = chunks.recv() => chunk,
+            () = &mut interrupted => break,
+        };
+        let Some(chunk) = chunk else { break };
         let (first, lines) = match chunk {
             Ok(chunk) => chunk,
             Err(failure) => {
@@ -230,6 +256,20 @@ async fn send_lines(
         settle_oldest(&mut outstanding, tally).await;
     }
     ended
+}
+
+/// Done with the first Ctrl-C; from then on a second one ends the command at once.
+async fn interruption() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler Ctrl-C ends the command anyway.
+        return std::future::pending().await;
+    }
+    eprintln!("ottla: reading has ended; waiting for what was sent (Ctrl-C again to give it up)");
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(GIVEN_UP);
+        }
+    });
 }
 
 enum SendFailure {
@@ -279,9 +319,9 @@ async fn settle_oldest(outstanding: &mut VecDeque<(Delivery, u64)>, tally: &mut 
 
 impl Tally {
     fn failure(&mut self, error: &ottla::Error) {
-        self.failed += 1;
-        if error.persisted() == ottla::Persisted::Possibly {
-            self.possibly += 1;
+        match error.persisted() {
+            ottla::Persisted::No => self.failed += 1,
+            _ => self.unknown += 1,
         }
         self.first_error.get_or_insert_with(|| error.to_string());
     }
@@ -289,9 +329,10 @@ impl Tally {
 
 fn report(tally: &Tally, elapsed: Duration) {
     let mut text = format!(
-        "{} delivered, {} failed",
+        "{} delivered, {} failed, {} unknown",
         counted(tally.delivered, "record"),
-        crate::summary::grouped(tally.failed)
+        grouped(tally.failed),
+        grouped(tally.unknown)
     );
     if tally.skipped > 0 {
         text += &format!(", {} skipped", counted(tally.skipped, "line"));

@@ -292,6 +292,202 @@ fn perf_writes_and_reads_all_its_records() {
 }
 
 #[test]
+fn perf_writes_a_files_values_after_warming_up_and_prints_metrics() {
+    let broker = BrokerProcess::start(&[]);
+    broker.succeeds(&["topics", "--create", "--topic", "values", "--partitions", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let values = folder.path().join("values");
+    std::fs::write(&values, "red;green;blue;").unwrap();
+    let address = broker.address.as_str();
+    let perf = |more: &[&str]| {
+        let first = ["perf", "produce", "--bootstrap-server", address, "--topic", "values"];
+        succeeded(run(&[&first, more].concat(), ""))
+    };
+    let text = perf(&[
+        "--num-records",
+        "300",
+        "--warmup-records",
+        "100",
+        "--payload-file",
+        values.to_str().unwrap(),
+        "--payload-delimiter",
+        ";",
+        "--command-property",
+        "linger.ms=1",
+        "client.id=loaded",
+        "--print-metrics",
+    ]);
+    for part in [
+        "100 records written",
+        "steady state:",
+        "200 records written",
+        "ms 99.9th",
+        "ottla_producer_records_delivered_total{client_id=\"loaded\"} 300",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let lines = broker.succeeds(&[
+        "consume",
+        "--topic",
+        "values",
+        "--from-beginning",
+        "--max-messages",
+        "300",
+    ]);
+    assert!(lines.lines().all(|line| ["red", "green", "blue"].contains(&line)));
+    assert!(perf(&["--num-records", "3", "--payload-monotonic"]).contains("3 records written"));
+    let from = [
+        "consume",
+        "--topic",
+        "values",
+        "--partition",
+        "0",
+        "--offset",
+        "300",
+        "--max-messages",
+        "3",
+    ];
+    assert_eq!(broker.succeeds(&from), "0\n1\n2\n");
+}
+
+#[test]
+fn one_broker_of_the_list_that_answers_is_enough() {
+    let broker = BrokerProcess::start(&[]);
+    let servers = format!("127.0.0.1:1,{}", broker.address);
+    let arguments = ["produce", "--bootstrap-server", &servers, "--topic", "listed", "--sync"];
+    let report = run(&arguments, "one\ntwo\n");
+    assert!(String::from_utf8_lossy(&report.stderr).contains("2 records delivered, 0 failed, 0 unknown"));
+    succeeded(report);
+}
+
+#[test]
+fn settings_come_from_a_file_then_from_properties_then_from_options() {
+    let broker = BrokerProcess::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("producer.properties");
+    std::fs::write(
+        &config,
+        "# small\nmax.request.size=10\nenable.idempotence=true\nacks=0\n",
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let produce = |more: &[&str]| broker.ottla_with_input(&[&["produce", "--topic", "set"], more].concat(), "a line\n");
+    let text = failed(produce(&["--producer.config", config]));
+    assert!(text.contains("enable.idempotence=true needs acks=all"), "{text}");
+    // An option counts more than the file and a property.
+    let acks = ["--producer-property", "acks=1", "--request-required-acks", "all"];
+    let text = failed(produce(&[&["--command-config", config], &acks[..]].concat()));
+    assert!(
+        text.contains("max.request.size (10)") && text.contains("0 records delivered, 1 failed"),
+        "{text}"
+    );
+    // A property counts more than the file, and the last one of a kind counts.
+    let size = [
+        "--command-property",
+        "max.request.size=5",
+        "--command-property",
+        "max.request.size=1000",
+    ];
+    succeeded(produce(&[&["--command-config", config], &acks[..], &size].concat()));
+    let options = [
+        "--request-required-acks",
+        "1",
+        "--message-send-max-retries",
+        "3",
+        "--retry-backoff-ms",
+        "10",
+        "--timeout",
+        "0",
+        "--max-block-ms",
+        "5000",
+    ];
+    succeeded(produce(&options));
+    let text = failed(produce(&["--request-required-acks", "2"]));
+    assert!(text.contains("acks"), "{text}");
+}
+
+#[test]
+fn a_reader_file_says_how_lines_are_cut_and_the_command_line_wins() {
+    let broker = BrokerProcess::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("reader.properties");
+    std::fs::write(&config, "parse.key=true\nkey.separator=:\n").unwrap();
+    let config = config.to_str().unwrap();
+    let produce = ["produce", "--topic", "cut", "--reader-config", config];
+    succeeded(broker.ottla_with_input(&produce, "k:v\n"));
+    let other = [&produce[..], &["--reader-property", "key.separator=;"]].concat();
+    succeeded(broker.ottla_with_input(&other, "k:;v\n"));
+    let consume = ["consume", "--topic", "cut", "--from-beginning", "--max-messages", "2"];
+    let lines = broker.succeeds(&[&consume[..], &["--property", "print.key=true"]].concat());
+    assert_eq!(lines, "k\tv\nk:\tv\n");
+}
+
+/// Sends a signal to a process.
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// A producer at a terminal, and what it has been given.
+fn typing(broker: &BrokerProcess, more: &[&str]) -> Child {
+    let first = [
+        "produce",
+        "--bootstrap-server",
+        &broker.address,
+        "--topic",
+        "typed",
+        "--timeout",
+        "0",
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .args(first)
+        .args(more)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"one\n").unwrap();
+    let consume = ["consume", "--topic", "typed", "--from-beginning", "--max-messages", "1"];
+    assert_eq!(broker.succeeds(&consume), "one\n");
+    child
+}
+
+#[test]
+fn ctrl_c_ends_the_reading_and_reports_what_was_sent() {
+    let broker = BrokerProcess::start(&[]);
+    broker.succeeds(&["topics", "--create", "--topic", "typed", "--partitions", "1"]);
+    let child = typing(&broker, &[]);
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("1 record delivered, 0 failed, 0 unknown"), "{text}");
+    assert!(output.status.success(), "{text}");
+}
+
+#[test]
+fn a_record_whose_answer_never_came_is_counted_as_unknown() {
+    let broker = BrokerProcess::start(&[]);
+    broker.succeeds(&["topics", "--create", "--topic", "typed", "--partitions", "1"]);
+    let limits = [
+        "--request-timeout-ms",
+        "300",
+        "--producer-property",
+        "delivery.timeout.ms=700",
+    ];
+    let mut child = typing(&broker, &limits);
+    signal(&broker.child, "-STOP");
+    child.stdin.take().unwrap().write_all(b"two\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    signal(&broker.child, "-CONT");
+    let text = failed(output);
+    assert!(text.contains("1 record delivered, 0 failed, 1 unknown"), "{text}");
+    assert!(
+        text.contains("1 record not delivered (1 of them possibly written)"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_demonstration_holds_the_order_of_every_track() {
     let table = succeeded(run(&["demo"], ""));
     assert_eq!(table.matches(" yes").count(), 4, "{table}");

@@ -10,6 +10,7 @@ use crate::assignments::Assignments;
 use crate::config::listeners::Listener;
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::Controller;
+use crate::faults::Faults;
 use crate::log::disk::RealDisk;
 use crate::log::{LogManager, ManagerConfig, ManagerError};
 use crate::quorum::QuorumError;
@@ -50,6 +51,8 @@ pub struct BrokerShared {
     pub log_manager: Arc<LogManager>,
     /// The partitions on this broker.
     pub replica_manager: Arc<ReplicaManager>,
+    /// What goes wrong on request.
+    pub faults: Faults,
     /// The epoch of this registration; goes into the marker of a clean stop.
     broker_epoch: AtomicI64,
 }
@@ -150,6 +153,7 @@ pub enum BrokerError {
 #[derive(Debug)]
 pub struct Broker {
     running: Option<Running>,
+    faults: Faults,
     addrs: Vec<(Arc<str>, SocketAddr)>,
     advertised: Vec<Listener>,
 }
@@ -194,6 +198,7 @@ impl Broker {
         };
         info!(node = config.node_id, cluster = %running.shared.cluster_id, "started");
         Ok(Broker {
+            faults: running.shared.faults.clone(),
             running: Some(running),
             addrs,
             advertised,
@@ -230,6 +235,11 @@ impl Broker {
     /// The cluster this broker belongs to.
     pub fn cluster_id(&self) -> &str {
         self.running.as_ref().map_or("", |running| &running.shared.cluster_id)
+    }
+
+    /// Faults on request: for tests of what uses this broker.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Stops cleanly: answers that are ready leave, logs are flushed, the marker of a clean stop is written.
@@ -321,6 +331,7 @@ fn open(config: Arc<BrokerConfig>) -> Result<BrokerShared, BrokerError> {
         controller,
         log_manager,
         replica_manager,
+        faults: Faults::default(),
         broker_epoch: AtomicI64::new(-1),
     })
 }

@@ -4,13 +4,16 @@
 //! Requests are carried out one after the other. A parked one (a fetch that waits for records, a produce that waits
 //! for its replicas) lets later requests be carried out, but their answers wait behind its own.
 //!
+//! Faults on request act here: each request is shown to the rules before it is carried out.
+//!
 //! Everything is bounded: frames by `socket.request.max.bytes`, answers owed by [`WINDOW`], answers not yet written by
 //! [`WINDOW_BYTES`] and one response. A peer that does not read is not read from.
 
 use crate::dispatch;
+use crate::faults::{Passed, Plan, Signals};
 use crate::frame_buffer::{Inbox, Outbox, Refusal};
 use crate::handlers::{CloseReason, Context, Reply};
-use crate::server;
+use bytes::BytesMut;
 use socket2::SockRef;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -57,6 +60,8 @@ enum End {
     /// The peer did something that is worth a line in the log.
     Refused(Refusal),
     Closed(CloseReason),
+    /// A fault wants it, and what the peer shall still see has left.
+    Fault,
     Io(io::Error),
 }
 
@@ -65,29 +70,32 @@ enum Event {
     Writable(io::Result<()>),
     Answered(Reply),
     Alarm,
-    Stop,
+    /// A request that a fault held back is due.
+    Due,
+    Signal(Signals),
 }
 
 /// Carries out the requests of `stream` until either side ends it.
 ///
-/// When `stop` becomes true no more requests are read; answers that are ready are still written, parked ones are not
-/// waited for.
+/// When `signals` say that the broker stops, no more requests are read; answers that are ready are still written,
+/// parked ones are not waited for.
 ///
 /// A panic of a handler ends this connection and no other, with a line in the log.
-pub async fn serve(stream: TcpStream, context: Context, limits: Limits, stop: watch::Receiver<bool>) {
+pub async fn serve(stream: TcpStream, context: Context, limits: Limits, signals: watch::Receiver<Signals>) {
     let peer = context.peer;
     let mut connection = Connection::new(stream, context, limits);
-    let end = match unless_it_panics(connection.run(stop.clone())).await {
+    let end = match unless_it_panics(connection.run(signals.clone())).await {
         Ok(end) => end,
         Err(words) => return error!(%peer, "closed the connection: a handler panicked: {words}"),
     };
     match end {
         End::Quiet(reason) => return debug!(%peer, "connection closed: {reason}"),
         End::Io(error) => return debug!(%peer, "connection lost: {error}"),
+        End::Fault => debug!(%peer, "closed the connection: a fault wants it"),
         End::Refused(refusal) => warn!(%peer, "closed the connection: {refusal}"),
         End::Closed(reason) => warn!(%peer, "closed the connection: {reason}"),
     }
-    let _ = timeout(FAREWELL, connection.take_leave(stop)).await;
+    let _ = timeout(FAREWELL, connection.take_leave(signals)).await;
 }
 
 /// What `work` gives, or the words of the panic that ended it.
@@ -109,6 +117,37 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "without a word".to_owned())
 }
 
+impl Signals {
+    fn end(self, connection: u64) -> Option<End> {
+        match self {
+            Signals { stop: true, .. } => Some(End::Quiet("the broker stops")),
+            _ if self.ends(connection) => Some(End::Quiet("a fault cuts it")),
+            _ => None,
+        }
+    }
+}
+
+/// What a connection hears when the sender of signals is gone, and the broker with it.
+const GONE: Signals = Signals {
+    stop: true,
+    frozen: false,
+    cut_to: 0,
+};
+
+/// Waits until the broker is no longer frozen, or the connection with this number must not go on.
+async fn thawed(connection: u64, signals: &mut watch::Receiver<Signals>) -> Option<End> {
+    let goes_on = |signals: &Signals| !signals.frozen || signals.ends(connection);
+    let signal = signals.wait_for(goes_on).await.map_or(GONE, |signals| *signals);
+    signal.end(connection)
+}
+
+/// A request that waits until it may be carried out.
+struct Held {
+    request: BytesMut,
+    plan: Plan,
+    until: Instant,
+}
+
 struct Connection {
     stream: TcpStream,
     context: Context,
@@ -118,6 +157,12 @@ struct Connection {
     /// Answers owed, in the order of the requests. The first one is parked, or the queue is empty.
     owed: VecDeque<Reply>,
     owed_bytes: usize,
+    /// A request that a fault holds back; later ones wait behind it.
+    held: Option<Held>,
+    /// Rules that let the request that is arriving pass.
+    passed: Passed,
+    /// No more requests are carried out; the connection is closed when everything owed has left.
+    ending: bool,
     /// When the peer last sent a whole request or took an answer.
     active_at: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -134,30 +179,45 @@ impl Connection {
             outbox: Outbox::default(),
             owed: VecDeque::new(),
             owed_bytes: 0,
+            held: None,
+            passed: Passed::default(),
+            ending: false,
             active_at: now,
             alarm: Box::pin(sleep_until(now + limits.max_idle.unwrap_or(REST_AFTER).min(REST_AFTER))),
         }
     }
 
-    async fn run(&mut self, mut stop: watch::Receiver<bool>) -> End {
+    async fn run(&mut self, mut signals: watch::Receiver<Signals>) -> End {
         loop {
+            if self.context.broker.faults.is_frozen()
+                && let Some(end) = thawed(self.context.connection, &mut signals).await
+            {
+                return end;
+            }
             let drained = match self.carry_out().await {
                 Ok(drained) => drained,
                 Err(end) => return end,
             };
+            if self.context.broker.faults.is_frozen() {
+                continue;
+            }
             if let Err(error) = self.write() {
                 return End::Io(error);
+            }
+            if self.ending && self.owed.is_empty() && self.outbox.is_empty() {
+                return End::Fault;
             }
             if !drained && self.window_open() {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let end = match self.next_event(&mut stop).await {
+            let end = match self.next_event(&mut signals).await {
                 Event::Readable(ready) => ready.map_err(End::Io).and_then(|()| self.read()),
                 Event::Writable(ready) => ready.map_err(End::Io),
                 Event::Answered(reply) => self.answered(reply),
                 Event::Alarm => self.look_at_the_clock(),
-                Event::Stop => Err(End::Quiet("the broker stops")),
+                Event::Due => Ok(()),
+                Event::Signal(signals) => signals.end(self.context.connection).map_or(Ok(()), Err),
             };
             if let Err(end) = end {
                 return end;
@@ -165,8 +225,21 @@ impl Connection {
         }
     }
 
-    async fn next_event(&mut self, stop: &mut watch::Receiver<bool>) -> Event {
-        let (reading, writing) = (self.window_open(), !self.outbox.is_empty());
+    async fn next_event(&mut self, signals: &mut watch::Receiver<Signals>) -> Event {
+        let reading = self.window_open() && self.held.is_none() && !self.ending;
+        let writing = !self.outbox.is_empty();
+        let me = self.context.connection;
+        let signal = async {
+            let signal = signals.wait_for(|signals| signals.frozen || signals.ends(me)).await;
+            signal.map_or(GONE, |signals| *signals)
+        };
+        let held = self.held.as_ref().map(|held| held.until);
+        let due = async {
+            match held {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         let answering = self.outbox.len() < WINDOW_BYTES;
         let owed = &mut self.owed;
         let parked = async {
@@ -177,10 +250,11 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            () = server::stopping(stop) => Event::Stop,
+            signal = signal => Event::Signal(signal),
             ready = self.stream.writable(), if writing => Event::Writable(ready),
             reply = parked => Event::Answered(reply),
             ready = self.stream.readable(), if reading => Event::Readable(ready),
+            () = due => Event::Due,
             () = self.alarm.as_mut() => Event::Alarm,
         }
     }
@@ -193,14 +267,50 @@ impl Connection {
     /// ended it.
     async fn carry_out(&mut self) -> Result<bool, End> {
         while self.window_open() {
-            let Some(frame) = self.inbox.next_frame().map_err(End::Refused)? else {
+            let Some((request, plan)) = self.next_request()? else {
                 return Ok(true);
             };
-            self.active_at = Instant::now();
-            let reply = dispatch::dispatch(&self.context, &frame).await;
+            let reply = match plan {
+                None => dispatch::dispatch(&self.context, &request).await,
+                Some(plan) => {
+                    self.ending = plan.ends_connection();
+                    Box::pin(plan.carry_out(&self.context, &request)).await
+                }
+            };
             self.owe(reply)?;
         }
         Ok(false)
+    }
+
+    /// The next request to be carried out, with the fault that it meets. `None` until there is one.
+    fn next_request(&mut self) -> Result<Option<(BytesMut, Option<Plan>)>, End> {
+        let faults = &self.context.broker.faults;
+        if self.ending || faults.is_frozen() {
+            return Ok(None);
+        }
+        if let Some(held) = self.held.take_if(|held| held.until <= Instant::now()) {
+            return Ok(Some((held.request, Some(held.plan))));
+        }
+        if self.held.is_some() {
+            return Ok(None);
+        }
+        let Some(request) = self.inbox.next_frame().map_err(End::Refused)? else {
+            let cut = faults.is_armed() && faults.cuts_off(&self.context, self.inbox.begun(), &mut self.passed);
+            self.ending |= cut;
+            return Ok(None);
+        };
+        let now = Instant::now();
+        self.active_at = now;
+        if faults.is_quiet() {
+            return Ok(Some((request, None)));
+        }
+        let plan = faults.plan(&self.context, &request, &mut self.passed);
+        if let Some(delay) = plan.as_ref().and_then(Plan::delay) {
+            let until = now + delay;
+            self.held = plan.map(|plan| Held { request, plan, until });
+            return Ok(None);
+        }
+        Ok(Some((request, plan)))
     }
 
     fn owe(&mut self, reply: Reply) -> Result<(), End> {
@@ -209,7 +319,7 @@ impl Connection {
             Reply::Close(reason) => Err(End::Closed(reason)),
             reply if self.owed.is_empty() => self.release(reply),
             reply => {
-                if let Reply::Now(pieces) = &reply {
+                if let Reply::Now(pieces) | Reply::Last(pieces) = &reply {
                     self.owed_bytes += pieces.len();
                 }
                 self.owed.push_back(reply);
@@ -222,6 +332,10 @@ impl Connection {
     fn release(&mut self, reply: Reply) -> Result<(), End> {
         match reply {
             Reply::Now(pieces) => pieces.iter().for_each(|piece| self.outbox.push(piece.clone())),
+            Reply::Last(pieces) => {
+                pieces.iter().for_each(|piece| self.outbox.push(piece.clone()));
+                self.ending = true;
+            }
             Reply::Parked(_) => self.owed.push_front(reply),
             Reply::Nothing => {}
             Reply::Close(reason) => return Err(End::Closed(reason)),
@@ -234,12 +348,11 @@ impl Connection {
         self.owed.pop_front();
         self.active_at = Instant::now();
         self.release(reply)?;
-        while matches!(self.owed.front(), Some(Reply::Now(_))) {
-            let Some(Reply::Now(pieces)) = self.owed.pop_front() else {
-                break;
-            };
+        while let Some(Reply::Now(pieces) | Reply::Last(pieces)) = self.owed.front() {
             self.owed_bytes = self.owed_bytes.saturating_sub(pieces.len());
-            self.release(Reply::Now(pieces))?;
+            if let Some(reply) = self.owed.pop_front() {
+                self.release(reply)?;
+            }
         }
         Ok(())
     }
@@ -275,7 +388,8 @@ impl Connection {
     ///
     /// A socket that is closed while bytes wait in it to be read is reset, and a reset takes from the peer what it has
     /// not read yet. So what it still sends is read, for a while, and thrown away.
-    async fn take_leave(&mut self, mut stop: watch::Receiver<bool>) {
+    async fn take_leave(&mut self, mut signals: watch::Receiver<Signals>) {
+        let me = self.context.connection;
         self.inbox = Inbox::new(self.limits.max_frame);
         let leave = async {
             while !self.outbox.is_empty() {
@@ -297,7 +411,7 @@ impl Connection {
         };
         tokio::select! {
             _ = leave => {}
-            () = server::stopping(&mut stop) => {}
+            _ = signals.wait_for(|signals| signals.ends(me)) => {}
         }
     }
 
@@ -310,7 +424,7 @@ impl Connection {
         } else {
             Some(FIRST_REQUEST_WITHIN)
         };
-        let waits_for_us = !self.owed.is_empty();
+        let waits_for_us = !self.owed.is_empty() || self.held.is_some();
         if let Some(limit) = limit.filter(|_| !waits_for_us)
             && idle >= limit
         {

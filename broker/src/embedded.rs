@@ -7,6 +7,7 @@
 
 use crate::broker::{Broker, BrokerError};
 use crate::config::BrokerConfig;
+use crate::faults::Faults;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -60,6 +61,11 @@ impl Cluster {
     /// The broker itself.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// Faults on request: for tests of what uses this cluster.
+    pub fn faults(&self) -> &Faults {
+        self.broker.faults()
     }
 
     /// Where the data is; empty once the cluster has stopped, unless it was given.

@@ -97,6 +97,11 @@ impl Inbox {
         Ok(Some(length))
     }
 
+    /// What has arrived of a frame that is not whole yet, without its length prefix.
+    pub fn begun(&self) -> &[u8] {
+        self.buffer.get(4..).unwrap_or_default()
+    }
+
     /// The buffer with room for the next read.
     ///
     /// The room is bounded: 4 KiB before the first frame, then at most 1 MiB ahead of what has arrived, and never

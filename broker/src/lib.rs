@@ -5,6 +5,7 @@
 //! connection  frames           -> dispatch      (requests in order, responses in order)
 //! dispatch    decoded requests -> handlers      (the table of what is served)
 //! handlers    meaning          -> replica_manager (records), controller (metadata)
+//! faults      rules            -> connection    (what goes wrong on request)
 //! ```
 
 pub mod assignments;
@@ -14,6 +15,7 @@ pub mod connection;
 pub mod controller;
 pub mod dispatch;
 pub mod embedded;
+pub mod faults;
 pub mod frame_buffer;
 pub mod handlers;
 pub mod log;
@@ -27,3 +29,4 @@ pub use broker::{Broker, BrokerError};
 pub use config::BrokerConfig;
 pub use dispatch::{ServedApi, served_apis};
 pub use embedded::{Cluster, ClusterBuilder};
+pub use faults::Faults;

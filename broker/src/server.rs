@@ -8,6 +8,7 @@ use crate::broker::BrokerShared;
 use crate::config::BrokerConfig;
 use crate::config::listeners::Listener;
 use crate::connection::{self, Limits};
+use crate::faults::{Faults, Signals};
 use crate::handlers::Context;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -114,14 +115,13 @@ impl From<&BrokerConfig> for AcceptLimits {
 /// The listeners of one broker and their connections.
 #[derive(Debug)]
 pub struct Server {
-    stop: watch::Sender<bool>,
+    faults: Faults,
     acceptors: JoinSet<()>,
 }
 
 impl Server {
     /// Starts to accept on all `listeners`.
     pub fn start(listeners: Vec<BoundListener>, broker: &Arc<BrokerShared>, limits: AcceptLimits) -> Self {
-        let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
         for bound in listeners {
@@ -132,16 +132,19 @@ impl Server {
                 limits,
                 places: Arc::clone(&places),
                 per_ip: PerIp::default(),
-                stop: stopped.clone(),
+                signals: broker.faults.signals(),
             };
             acceptors.spawn(acceptor.run(bound.listener));
         }
-        Server { stop, acceptors }
+        Server {
+            faults: broker.faults.clone(),
+            acceptors,
+        }
     }
 
     /// Stops accepting and ends all connections; answers that are ready are still written.
     pub async fn stop(mut self) {
-        let _ = self.stop.send(true);
+        self.faults.stop();
         let all = async { while self.acceptors.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, all).await;
     }
@@ -190,17 +193,21 @@ struct Acceptor {
     limits: AcceptLimits,
     places: Arc<Semaphore>,
     per_ip: PerIp,
-    stop: watch::Receiver<bool>,
+    signals: watch::Receiver<Signals>,
 }
 
 impl Acceptor {
     async fn run(self, listener: TcpListener) {
         let mut connections = JoinSet::new();
-        let mut stop = self.stop.clone();
+        let mut signals = self.signals.clone();
         loop {
             tokio::select! {
                 biased;
-                () = stopping(&mut stop) => break,
+                () = pausing(&mut signals) => {
+                    if stopped(&mut signals).await {
+                        break;
+                    }
+                }
                 Some(_) = connections.join_next() => {}
                 accepted = self.accept(&listener) => match accepted {
                     Ok((stream, peer, place)) => self.welcome(&mut connections, stream, peer, place),
@@ -232,14 +239,19 @@ impl Acceptor {
         if let Err(error) = self.tune(&stream) {
             warn!(%peer, "cannot set socket options: {error}");
         }
+        let number = self.broker.faults.number_connection();
+        if self.broker.faults.refuse(&self.name, number) {
+            return;
+        }
         let context = Context {
             broker: Arc::clone(&self.broker),
             peer,
             listener: Arc::clone(&self.name),
+            connection: number,
         };
-        let (limits, stop) = (self.limits.connection, self.stop.clone());
+        let (limits, signals) = (self.limits.connection, self.signals.clone());
         tasks.spawn(async move {
-            connection::serve(stream, context, limits, stop).await;
+            connection::serve(stream, context, limits, signals).await;
             drop((visit, place));
         });
     }
@@ -257,8 +269,14 @@ impl Acceptor {
     }
 }
 
-/// Waits until the broker stops, or is gone.
-pub async fn stopping(stop: &mut watch::Receiver<bool>) {
+/// Waits until the broker stops or is frozen.
+async fn pausing(signals: &mut watch::Receiver<Signals>) {
     // An error means that the sender is gone, and the broker with it.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = signals.wait_for(|signals| signals.stop || signals.frozen).await;
+}
+
+/// Waits until the broker is no longer frozen; true if it stops instead.
+async fn stopped(signals: &mut watch::Receiver<Signals>) -> bool {
+    let over = signals.wait_for(|signals| signals.stop || !signals.frozen).await;
+    over.map_or(true, |signals| signals.stop)
 }

@@ -39,6 +39,8 @@ pub struct Context {
     pub peer: SocketAddr,
     /// The name of the listener that accepted it (`listeners`, e.g. `PLAINTEXT`): decides which address is advertised.
     pub listener: Arc<str>,
+    /// The connection's number: 1 for the first that the broker accepted.
+    pub connection: u64,
 }
 
 impl Context {
@@ -93,6 +95,8 @@ pub enum Reply {
     Parked(Pin<Box<dyn Future<Output = Reply> + Send>>),
     /// No answer is wanted (`acks=0`).
     Nothing,
+    /// These bytes, when all earlier answers have left, and nothing after them: a fault closes the connection.
+    Last(Pieces),
     /// The connection cannot go on.
     Close(CloseReason),
 }
@@ -103,6 +107,7 @@ impl fmt::Debug for Reply {
             Reply::Now(pieces) => write!(f, "Now({} bytes)", pieces.len()),
             Reply::Parked(_) => f.write_str("Parked"),
             Reply::Nothing => f.write_str("Nothing"),
+            Reply::Last(pieces) => write!(f, "Last({} bytes)", pieces.len()),
             Reply::Close(reason) => write!(f, "Close({reason})"),
         }
     }

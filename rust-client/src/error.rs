@@ -267,8 +267,14 @@ impl Error {
 
     /// The same error with what caused it, for [`std::error::Error::source`].
     #[must_use]
-    pub(crate) fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.inner.source = Some(Arc::new(source));
+    pub(crate) fn with_source(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.with_shared_source(Arc::new(source))
+    }
+
+    /// As `with_source`, for a cause that is not one type.
+    #[must_use]
+    pub(crate) fn with_shared_source(mut self, source: Arc<dyn std::error::Error + Send + Sync>) -> Self {
+        self.inner.source = Some(source);
         self
     }
 

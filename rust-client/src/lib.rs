@@ -96,12 +96,25 @@ pub use consumer::{
     Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader, OwnedRecord,
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
+pub use ottla_client_state::partitioner::{Partitioner, UnknownPartitioner};
 pub use ottla_protocol::{ErrorCode, Uuid};
 pub use producer::{
-    Acknowledgement, BrokerMetrics, Closed, Delivery, Flushed, Histogram, OutgoingRecord, Producer, ProducerBuilder,
-    ProducerEvent, ProducerMetrics, ProducerObserver, Topic, TopicMetrics, TrySendError,
+    Acknowledgement, BrokerMetrics, Closed, Delivery, Flushed, Histogram, OutgoingRecord, PartitionerError, Producer,
+    ProducerBuilder, ProducerEvent, ProducerMetrics, ProducerObserver, Topic, TopicMetrics, TrySendError, Unplaced,
 };
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
+
+/// The partition of a record with this key in a topic with `partitions` partitions, by the default rule: murmur2, as in
+/// Java. Gives `None` if there are no partitions. For other rules: [`Partitioner::partition_for_key`].
+///
+/// ```
+/// assert_eq!(ottla::partition_for_key(b"truck-7", 12), Some(3));
+/// assert_eq!(ottla::Partitioner::Consistent.partition_for_key(Some(b"truck-7"), 50), Some(15));
+/// assert_eq!(ottla::Partitioner::Default.partition_for_key(None, 12), None); // the key does not decide
+/// ```
+pub fn partition_for_key(key: &[u8], partitions: i32) -> Option<i32> {
+    Partitioner::Default.partition_for_key(Some(key), partitions)
+}
 
 /// This crate's version, which brokers see in their metrics.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

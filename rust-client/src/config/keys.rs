@@ -3,6 +3,8 @@
 //! Names and defaults are the Java client's; the two keys that Kafka does not have say so. A key that does nothing has
 //! no row. Keys of Kafka that have no row are answered from [`ABSENT`] with the reason.
 
+use ottla_client_state::partitioner::Partitioner;
+
 use super::{Key, Kind, Users};
 
 const P: Users = Users {
@@ -69,6 +71,17 @@ const fn bytes(min: i64, max: i64) -> Kind {
 const fn count(min: i64, max: i64) -> Kind {
     Kind::Number { min, max, unit: "" }
 }
+
+/// The values of `partitioner`.
+const PARTITIONERS: [&str; Partitioner::ALL.len()] = {
+    let mut names = [""; Partitioner::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Partitioner::ALL[at].name();
+        at += 1;
+    }
+    names
+};
 
 /// Every key this client understands.
 pub static KEYS: &[Key] = &[
@@ -356,11 +369,29 @@ pub static KEYS: &[Key] = &[
         "The largest request, and so the largest record, that is sent.",
     ),
     key(
+        "partitioner",
+        P,
+        Kind::Choice(&PARTITIONERS),
+        "default",
+        "How the partition of a record is chosen: by murmur2 of the key, records without a key together for batch.size \
+         bytes (default, as in Java), in turn (round_robin), at random (random), or by a hash of librdkafka's: consistent \
+         (CRC-32), murmur2, fnv1a place records without a key all alike; consistent_random, murmur2_random, fnv1a_random \
+         place them as default does. (A key of librdkafka, whose default is consistent_random.)",
+    ),
+    key(
+        "partitioner.class",
+        P,
+        Kind::PartitionerClass,
+        "",
+        "Java's way to name a partitioner. No class is loaded: RoundRobinPartitioner is partitioner=round_robin, \
+         DefaultPartitioner and null are the default, UniformStickyPartitioner is partitioner.ignore.keys=true.",
+    ),
+    key(
         "partitioner.ignore.keys",
         P,
         Kind::Bool,
         "false",
-        "Whether records with a key are spread like those without.",
+        "Whether records with a key are spread like those without. Only with partitioner=default, as in Java.",
     ),
     key(
         "partitioner.adaptive.partitioning.enable",
@@ -489,8 +520,9 @@ pub static ABSENT: &[(&str, &str)] = &[
     ("key.deserializer", BYTES),
     ("value.deserializer", BYTES),
     (
-        "partitioner.class",
-        "it names a Java class; keys are placed by murmur2 as in Java, and Record::partition overrides that",
+        "sticky.partitioning.linger.ms",
+        "records without a key stay together for batch.size bytes, not for a time (KIP-794); leave it out, or for a \
+         random partition for each record use partitioner=random",
     ),
     ("partitioner.rack.aware", "it is not available yet"),
     ("interceptor.classes", JAVA),

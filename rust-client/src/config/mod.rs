@@ -8,6 +8,7 @@
 //! key whose effect this client does not have. A typing mistake must not become a silent default.
 
 mod keys;
+mod partitioners;
 mod properties;
 mod semantics;
 mod values;
@@ -21,6 +22,7 @@ pub use semantics::DeliverySemantics;
 pub use values::Address;
 
 use crate::error::{Error, ErrorKind, Result, nearest};
+use ottla_client_state::partitioner::Partitioner;
 use ottla_client_state::subscription::ResetPolicy;
 
 /// One row of the table of keys.
@@ -74,6 +76,8 @@ pub enum Kind {
     Security,
     /// A value of `auto.offset.reset`.
     OffsetReset,
+    /// A value of `partitioner.class`.
+    PartitionerClass,
 }
 
 /// The client that is being configured.
@@ -420,6 +424,8 @@ pub struct ProducerConfig {
     pub max_request_size: usize,
     /// `retries`.
     pub retries: u32,
+    /// `partitioner`, or what `partitioner.class` stands for.
+    pub partitioner: Partitioner,
     /// `partitioner.ignore.keys`.
     pub partitioner_ignore_keys: bool,
     /// `partitioner.adaptive.partitioning.enable`.
@@ -434,6 +440,7 @@ const MAX_IN_FLIGHT_OF_IDEMPOTENCE: usize = 5;
 impl ProducerConfig {
     fn new(settings: &Settings) -> Result<Self> {
         let compression_type = settings.choice("compression.type");
+        let (partitioner, partitioner_ignore_keys) = partitioners::chosen(settings)?;
         let mut config = ProducerConfig {
             client: ClientConfig::new(settings)?,
             acks: match settings.choice("acks").as_str() {
@@ -456,7 +463,8 @@ impl ProducerConfig {
             max_in_flight: settings.size("max.in.flight.requests.per.connection"),
             max_request_size: settings.size("max.request.size"),
             retries: u32::try_from(settings.number("retries")).unwrap_or(u32::MAX),
-            partitioner_ignore_keys: settings.yes("partitioner.ignore.keys"),
+            partitioner,
+            partitioner_ignore_keys,
             partitioner_adaptive: settings.yes("partitioner.adaptive.partitioning.enable"),
             partitioner_availability_timeout_ms: settings.millis("partitioner.availability.timeout.ms"),
         };

@@ -6,7 +6,7 @@ use std::fmt;
 
 use ottla_client_state::subscription::ResetPolicy;
 
-use super::{Key, Kind, mistake};
+use super::{Key, Kind, mistake, partitioners};
 use crate::error::Result;
 
 /// A host and a port, as `bootstrap.servers` lists them.
@@ -50,6 +50,7 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
         Kind::Servers => addresses(value).map(|_| ()),
         Kind::Security => check_security(value),
         Kind::OffsetReset => offset_reset(value).map(|_| ()),
+        Kind::PartitionerClass => partitioners::of_class(value).map(|_| ()),
     }
 }
 

@@ -17,6 +17,7 @@ use ottla_client_state::partitioner::{StickyPartition, choose, choose_by_load, p
 use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError};
 
 use super::delivery::{Cell, Delivery};
+use super::placing::{Placing, Turns};
 use super::sender::Handle;
 use super::shared::Shared;
 use super::watch::{Seen, TopicMeters};
@@ -33,6 +34,7 @@ pub(super) struct TopicQueues {
     pub meters: Arc<TopicMeters>,
     partitions: ArcSwap<Vec<Arc<Partition>>>,
     sticky: StickyPartition,
+    pub turns: Turns,
     random: AtomicU64,
 }
 
@@ -120,6 +122,7 @@ impl TopicQueues {
             meters: Arc::default(),
             partitions: ArcSwap::default(),
             sticky: StickyPartition::new(),
+            turns: Turns::default(),
             random: AtomicU64::new(seed | 1),
         }
     }
@@ -146,7 +149,7 @@ impl TopicQueues {
     }
 
     /// A number from a small generator of this topic's own (splitmix64): it spreads load, it keeps no secrets.
-    fn random(&self) -> u32 {
+    pub fn random(&self) -> u32 {
         let mut word = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -179,19 +182,19 @@ impl TopicQueues {
     /// Appends a record, if that is possible without waiting.
     ///
     /// `buffer`: room that the caller has waited for, to be given back if it is not needed. `yielded`: the caller has
-    /// let others run already.
+    /// let others run already. A record that is to be tried again keeps the partition it was given, in `record`.
     #[inline]
     pub fn append(
         &self,
         shared: &Arc<Shared>,
-        record: &Record<'_>,
+        record: &mut Record<'_>,
         buffer: &mut Option<(Vec<u8>, usize)>,
         yielded: bool,
     ) -> Result<Delivery, Stop> {
         let partitions = self.partitions.load();
         let mut switched = false;
         loop {
-            let (index, sticky) = self.partition_of(shared, record, &partitions);
+            let (index, sticky) = self.partition_of(shared, record, &partitions)?;
             let Some(partition) = partitions.get(index as usize) else {
                 return Err(Stop::UnknownPartition(index as i32));
             };
@@ -204,7 +207,10 @@ impl TopicQueues {
             match slot.queue.append(timestamp, record.key, value, &record.headers) {
                 Ok(Some(appended)) => {
                     if sticky {
-                        self.sticky.add(index, appended.bytes);
+                        let produced = self.sticky.add(index, appended.bytes);
+                        if StickyPartition::is_overdue(produced, shared.queue.batch_size) {
+                            self.sticky.switch(Some(index), self.choose(shared, &partitions));
+                        }
                     }
                     return Ok(Delivery::new(appended.tickets.clone(), appended.index, timestamp));
                 }
@@ -227,21 +233,32 @@ impl TopicQueues {
         }
     }
 
+    /// The partition of a record, and whether it is the sticky one.
     #[inline]
-    fn partition_of(&self, shared: &Shared, record: &Record<'_>, partitions: &[Arc<Partition>]) -> (u32, bool) {
+    fn partition_of(
+        &self,
+        shared: &Shared,
+        record: &mut Record<'_>,
+        partitions: &[Arc<Partition>],
+    ) -> Result<(u32, bool), Stop> {
         if let Some(partition) = record.partition {
-            return (partition as u32, false);
+            return Ok((partition as u32, false));
         }
-        if let Some(key) = record.key.filter(|_| !shared.config.partitioner_ignore_keys) {
-            return (partition_for_key(key, partitions.len() as u32), false);
+        let chosen = match &shared.placing {
+            Placing::ByKey => record.key.map(|key| partition_for_key(key, partitions.len() as u32)),
+            Placing::Sticky => None,
+            Placing::Other(way) => self.place(shared, record, partitions.len(), way)?,
+        };
+        if let Some(partition) = chosen {
+            return Ok((partition, false));
         }
-        match self.sticky.current() {
+        Ok(match self.sticky.current() {
             Some(partition) => (partition, true),
             None => {
                 self.sticky.switch(None, self.choose(shared, partitions));
                 (self.sticky.current().unwrap_or(0), true)
             }
-        }
+        })
     }
 
     /// Begins a batch with this record.

@@ -6,6 +6,7 @@
 //! | room | does |
 //! |---|---|
 //! | `accumulator` | appends a record to the open batch of its partition |
+//! | `placing` | the partition of a record, where it is not simply murmur2 of the key |
 //! | `buffer_pool` | `buffer.memory` as one hard budget |
 //! | `sender` | one task for each leader: takes batches, keeps requests under way |
 //! | `produce` | a request out of batches, outcomes out of an answer |
@@ -21,6 +22,7 @@ mod buffer_pool;
 mod delivery;
 mod flush;
 mod identity;
+mod placing;
 mod produce;
 mod send;
 mod sender;
@@ -38,12 +40,14 @@ use ottla_client_state::sequence::Reason;
 
 pub use delivery::Delivery;
 pub use flush::Flushed;
+pub use placing::{PartitionerError, Unplaced};
 pub use watch::{
     Acknowledgement, BrokerMetrics, Histogram, OutgoingRecord, ProducerEvent, ProducerMetrics, ProducerObserver,
     TopicMetrics,
 };
 
 use accumulator::{Stop, TopicQueues};
+use placing::{Custom, Placing};
 use send::Sending;
 use shared::Shared;
 use watch::Observers;
@@ -92,6 +96,7 @@ impl Producer {
     pub fn builder() -> ProducerBuilder {
         ProducerBuilder {
             settings: Settings::new(ClientKind::Producer),
+            custom: None,
             observers: Observers::default(),
         }
     }
@@ -103,14 +108,16 @@ impl Producer {
     pub fn from_properties(properties: impl Into<Properties>) -> Result<ProducerBuilder> {
         Ok(ProducerBuilder {
             settings: Settings::from_properties(ClientKind::Producer, properties)?,
+            custom: None,
             observers: Observers::default(),
         })
     }
 
-    async fn with_config(config: ProducerConfig, mut observers: Observers) -> Result<Producer> {
+    async fn with_config(config: ProducerConfig, custom: Option<Custom>, mut observers: Observers) -> Result<Producer> {
         let client = Client::connect(config.client.clone()).await?;
         observers.settle();
-        let shared = Shared::new(client, config, observers, tokio::runtime::Handle::current());
+        let placing = Placing::new(&config, custom);
+        let shared = Shared::new(client, config, placing, observers, tokio::runtime::Handle::current());
         Ok(Producer {
             owner: Arc::new(Owner { shared }),
         })
@@ -144,12 +151,15 @@ impl Producer {
     /// # Errors
     /// [`ErrorKind::UnknownTopic`] or [`ErrorKind::Timeout`] after `max.block.ms`; at once
     /// [`ErrorKind::TooLarge`] for a record beyond `max.request.size`, [`ErrorKind::Argument`] for a partition that
-    /// the topic does not have, [`ErrorKind::Closed`] after `close`.
+    /// the topic does not have or a partitioner that failed, [`ErrorKind::Closed`] after `close`.
     pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
         Sending::new(self.shared(), None, record)
     }
 
     /// As [`send`](Producer::send), but never waits.
+    ///
+    /// A record that is given back keeps its turn: where `partitioner=round_robin` or the application's own partitioner has
+    /// chosen a partition for it, it goes there when it is tried again.
     ///
     /// # Errors
     /// [`TrySendError::QueueFull`] gives the record back when there is no room, [`TrySendError::UnknownTopic`] when
@@ -232,12 +242,13 @@ impl Producer {
 fn try_append<'a>(
     shared: &Arc<Shared>,
     topic: Option<&Arc<TopicQueues>>,
-    record: Record<'a>,
+    mut record: Record<'a>,
 ) -> Result<Delivery, TrySendError<'a>> {
-    let append = |topic: &Arc<TopicQueues>| topic.append(shared, &record, &mut None, true);
+    let name = record.topic;
+    let mut append = |topic: &Arc<TopicQueues>| topic.append(shared, &mut record, &mut None, true);
     let appended = match topic {
         Some(topic) => Some(append(topic)),
-        None => shared.topics.with(record.topic, append),
+        None => shared.topics.with(name, append),
     };
     match appended {
         Some(Ok(delivery)) => Ok(delivery),
@@ -356,6 +367,7 @@ impl Topic {
 #[derive(Debug, Clone)]
 pub struct ProducerBuilder {
     settings: Settings,
+    custom: Option<Custom>,
     observers: Observers,
 }
 
@@ -402,12 +414,57 @@ impl ProducerBuilder {
         self
     }
 
+    /// Places records by the application's own function (KIP-22, without a class to load). The built-in rules are chosen
+    /// by name instead, with the key `partitioner`; see [`Partitioner`](crate::Partitioner).
+    ///
+    /// `choose` is called by `send` for every record that names no partition, from whichever thread sends, so it should
+    /// be quick. It gives a partition, `None` to leave this record to the key `partitioner` (after which it may be asked
+    /// again about the same record), or an error. An error, a partition that the topic does not have, and a panic each
+    /// fail this one `send` with [`ErrorKind::Argument`]; the producer goes on.
+    ///
+    /// ```
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use ottla::{Admin, ErrorKind, NewTopic, Producer, Record};
+    /// # let cluster = ottla_broker::Cluster::start().await?;
+    /// # let servers = cluster.bootstrap_servers();
+    /// # let admin = Admin::builder().bootstrap_servers(&servers).build().await?;
+    /// # admin.create_topics(&[NewTopic::new("calls").partitions(4)]).await?;
+    /// // Partition 0 is kept for emergencies; everybody else goes by the key among the other partitions.
+    /// let producer = Producer::builder()
+    ///     .bootstrap_servers(&servers)
+    ///     .partitioner(|record| match record.key() {
+    ///         Some(b"112") => Ok(Some(0)),
+    ///         Some(key) => Ok(ottla::partition_for_key(key, record.partitions() - 1).map(|partition| partition + 1)),
+    ///         None => Err("a call without a number".into()),
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// let call = producer.send(Record::to("calls").key(b"112")).await?.await?;
+    /// assert_eq!(call.partition, 0);
+    /// let call = producer.send(Record::to("calls").key(b"555-0100")).await?.await?;
+    /// assert_ne!(call.partition, 0);
+    /// let error = producer.send(Record::to("calls")).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Argument);
+    /// assert!(error.message().contains("a call without a number"));
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+    /// ```
+    #[must_use]
+    pub fn partitioner<F>(mut self, choose: F) -> Self
+    where
+        F: Fn(&Unplaced<'_>) -> Result<Option<i32>, PartitionerError> + Send + Sync + 'static,
+    {
+        self.custom = Some(Custom::new(choose));
+        self
+    }
+
     /// Connects to the cluster.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for the first mistake in keys or values, and whatever kept every bootstrap server from
     /// answering.
     pub async fn build(self) -> Result<Producer> {
-        Producer::with_config(self.settings.producer()?, self.observers).await
+        Producer::with_config(self.settings.producer()?, self.custom, self.observers).await
     }
 }

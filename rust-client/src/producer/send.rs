@@ -51,12 +51,15 @@ impl<'a> Sending<'a> {
     }
 
     #[inline]
-    fn append(&self, record: &Record<'_>) -> Option<Result<Delivery, Stop>> {
+    fn append(&mut self) -> Option<Result<Delivery, Stop>> {
+        let (shared, yielded) = (self.shared, self.yielded);
+        let record = self.record.as_mut()?;
         match self.topic {
-            Some(topic) => Some(topic.append(self.shared, record, &mut None, self.yielded)),
+            Some(topic) => Some(topic.append(shared, record, &mut None, yielded)),
             None => {
-                let append = |topic: &Arc<TopicQueues>| topic.append(self.shared, record, &mut None, self.yielded);
-                self.shared.topics.with(record.topic, append)
+                let name = record.topic;
+                let append = |topic: &Arc<TopicQueues>| topic.append(shared, record, &mut None, yielded);
+                shared.topics.with(name, append)
             }
         }
     }
@@ -71,8 +74,8 @@ impl Future for Sending<'_> {
         if let Some(record) = this.record.take_if(|_| !this.observed) {
             this.waiting = Some(Box::pin(watch::send(this.shared, this.topic, record)));
         }
-        if let Some(record) = &this.record {
-            match this.append(record) {
+        if this.record.is_some() {
+            match this.append() {
                 Some(Ok(delivery)) => {
                     this.record = None;
                     return Poll::Ready(Ok(delivery));
@@ -105,7 +108,7 @@ impl Future for Sending<'_> {
 async fn wait_and_append(
     shared: &Arc<Shared>,
     queues: Option<Arc<TopicQueues>>,
-    record: Record<'_>,
+    mut record: Record<'_>,
 ) -> Result<Delivery> {
     let deadline = Instant::now() + shared.config.max_block;
     let queues = match queues {
@@ -114,7 +117,7 @@ async fn wait_and_append(
     };
     let mut buffer = None;
     let appended = loop {
-        match queues.append(shared, &record, &mut buffer, true) {
+        match queues.append(shared, &mut record, &mut buffer, true) {
             Ok(delivery) => break Ok(delivery),
             Err(Stop::Refused(error)) => break Err(error),
             Err(Stop::Yield) => tokio::task::yield_now().await,

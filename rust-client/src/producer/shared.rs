@@ -21,6 +21,7 @@ use super::buffer_pool::BufferPool;
 use super::delivery::{Cell, Failed};
 use super::flush::Flushing;
 use super::identity::Identity;
+use super::placing::Placing;
 use super::sender::{Handle, Sender};
 use super::watch::{Observers, Watch};
 use crate::client::Client;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub client: Arc<Client>,
     pub config: ProducerConfig,
     pub queue: QueueConfig,
+    pub placing: Placing,
     pub compression: Compression,
     pub pool: Arc<BufferPool>,
     pub topics: Topics,
@@ -63,6 +65,7 @@ impl Shared {
     pub fn new(
         client: Arc<Client>,
         config: ProducerConfig,
+        placing: Placing,
         observers: Observers,
         runtime: tokio::runtime::Handle,
     ) -> Arc<Shared> {
@@ -71,6 +74,7 @@ impl Shared {
         let shared = Arc::new(Shared {
             client,
             queue,
+            placing,
             compression: config.compression_type.parse().unwrap_or(Compression::None),
             pool,
             topics: Topics::default(),

@@ -173,7 +173,7 @@ pub(in crate::producer) async fn send(
 pub(in crate::producer) fn try_send<'a>(
     shared: &Arc<Shared>,
     topic: Option<&Arc<TopicQueues>>,
-    record: Record<'a>,
+    mut record: Record<'a>,
 ) -> Result<Delivery, TrySendError<'a>> {
     let mut outgoing = OutgoingRecord::new(&record);
     shared.watch.observers().on_send(&mut outgoing);
@@ -186,8 +186,13 @@ pub(in crate::producer) fn try_send<'a>(
             refused(shared, topic.map_or(record.topic, |topic| &topic.name), &error);
             return Err(TrySendError::Failed(error));
         }
-        // The caller gets back what it gave, and the observers see it again.
-        Err(TrySendError::QueueFull(_)) => TrySendError::QueueFull,
+        // The caller gets back what it gave, and the observers see it again. Only a partition that the record was given
+        // in its turn stays with it.
+        Err(TrySendError::QueueFull(back)) => {
+            let placed = back.partition.filter(|_| outgoing.partition().is_none());
+            record.partition = placed.or(record.partition);
+            TrySendError::QueueFull
+        }
         Err(TrySendError::UnknownTopic(_)) => TrySendError::UnknownTopic,
     };
     Err(stop(record))

@@ -391,3 +391,92 @@ async fn a_lost_request_is_counted_and_leaves_nothing_in_flight() {
     assert_eq!(witness.count("request 1: 1 Some(Disconnected)"), 2);
     assert_eq!(witness.count("completed orders-0: 1 Err("), 1);
 }
+
+/// Keeps every span and event that `tracing` is given, as text.
+#[derive(Clone, Default)]
+struct Trace(Arc<Mutex<Vec<String>>>);
+
+impl Trace {
+    fn write(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+struct Fields(String);
+
+impl tracing::field::Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!(" {}={value:?}", field.name());
+    }
+}
+
+impl tracing::Subscriber for Trace {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "ottla::producer"
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut fields = Fields(format!("span {} {}", span.metadata().name(), span.metadata().level()));
+        span.record(&mut fields);
+        self.write(fields.0);
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        let mut fields = Fields("recorded".into());
+        values.record(&mut fields);
+        self.write(fields.0);
+    }
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(format!("event {}", event.metadata().level()));
+        event.record(&mut fields);
+        self.write(fields.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn tracing_has_a_span_for_each_request_and_no_record_in_it() {
+    let trace = Trace::default();
+    let _traced = tracing::subscriber::set_default(trace.clone());
+    let log = Arc::new(Log::default());
+    let asked = AtomicUsize::new(0);
+    let broker = broker(&log, move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => ErrorCode::NotEnoughReplicas.code(),
+        _ => 0,
+    })
+    .await;
+    let producer = producer(&broker, &[]).await;
+    let record = order(0)
+        .key("secret key")
+        .header("secret header", "secret")
+        .value("secret value");
+    producer.send(record).await.unwrap().await.unwrap();
+    let lines = trace.0.lock().unwrap().clone();
+    let all = lines.join("\n");
+    let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(
+        count("span produce DEBUG broker_id=1 acks=-1 batches=1 records=1 bytes="),
+        2,
+        "{all}"
+    );
+    assert_eq!(count("recorded latency_us="), 2, "{all}");
+    assert_eq!(
+        count("event DEBUG message=the cluster gave a producer id producer_id=7 epoch=0"),
+        1,
+        "{all}"
+    );
+    let retry = "event DEBUG message=a batch will be sent again topic=\"orders\" partition=0 broker_id=1 attempt=1";
+    assert_eq!(count(retry), 1, "{all}");
+    assert_eq!(
+        count("event TRACE message=delivered topic=\"orders\" partition=0 records=1 offset=0"),
+        1,
+        "{all}"
+    );
+    assert!(!all.contains("secret"), "{all}");
+}

@@ -25,9 +25,9 @@ test: peers check deny ## everything that judges a change: `check`, then Kafka's
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
 
-long: peers ## the long proofs: 50 kills, more seeds
+long: peers ## the long proofs: 50 kills, the fault table of the producer, more seeds
 	rm -rf target/ottla-test-data
-	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test hostile --test tools_data -- --nocapture
+	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test tools_data -- --nocapture
 
 interop: peers ## the table: producer x consumer x broker x codec
 	$(CARGO) test --package ottla-tests --test interop

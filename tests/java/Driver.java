@@ -3,7 +3,8 @@
 //   java Driver tools      reads one JSON request a line from standard input, writes one JSON answer a line:
 //                          {"main": "org.apache.kafka.tools.TopicCommand", "args": [...], "stdin": "<hex>"}
 //                          {"exit": 0, "stdout": "<hex>", "stderr": "<hex>"}
-//   java Driver broker F   formats the log directories that properties file F names, then runs kafka.Kafka with F
+//   java Driver broker F   formats the log directories that properties file F names, then runs kafka.Kafka with F; a
+//                          quorum by itself, unless F names controller.quorum.voters
 //
 // Each request loads its tool's class afresh, so that nothing static lives on from the run before. What a tool would do
 // in a shutdown hook (the console producer closes its producer there) is done when the tool exits.
@@ -23,6 +24,7 @@ import java.lang.reflect.InvocationTargetException;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HexFormat;
@@ -162,9 +164,13 @@ public class Driver {
             }
             throw new Left(code);
         });
+        List<String> format = new ArrayList<>(List.of(
+            "format", "--ignore-formatted", "--cluster-id", "b3R0bGEtdGVzdHMtMDAwMQ", "--config", properties));
+        if (!Files.readString(Path.of(properties)).contains("controller.quorum.voters")) {
+            format.add("--standalone");
+        }
         try {
-            kafka.tools.StorageTool.main(new String[] {
-                "format", "--ignore-formatted", "--standalone", "--cluster-id", "b3R0bGEtdGVzdHMtMDAwMQ", "--config", properties});
+            kafka.tools.StorageTool.main(format.toArray(new String[0]));
         } catch (Left formatted) {
             // StorageTool always exits.
         }

@@ -3,6 +3,7 @@
 //! Records are numbered in the order in which they were sent to their partition; a record's value is its number.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::AddAssign;
 
 /// The columns of [`Verdict::row`].
 pub const ROW: &str =
@@ -71,6 +72,22 @@ impl Verdict {
     /// Nothing lost, misplaced, made up or denied: what a producer promises that may write a record twice.
     pub fn is_honest(&self) -> bool {
         self.lost + self.misplaced + self.phantom + self.denied == 0
+    }
+}
+
+impl AddAssign for Verdict {
+    fn add_assign(&mut self, other: Verdict) {
+        self.acked += other.acked;
+        self.failed += other.failed;
+        self.refused += other.refused;
+        self.read += other.read;
+        self.unplaced += other.unplaced;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.out_of_order += other.out_of_order;
+        self.misplaced += other.misplaced;
+        self.phantom += other.phantom;
+        self.denied += other.denied;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Peers and judges: whatever proves Ottla against other programs.
 //!
+//! - [`cluster`]: three nodes of Apache Kafka behind proxies, to be killed, paused and moved.
 //! - [`delivery`]: a producer, a broker, and a wire between them that breaks by rule.
 //! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
@@ -12,6 +13,7 @@
 //!
 //! The judges themselves are `tests/*.rs`.
 
+pub mod cluster;
 pub mod delivery;
 pub mod history;
 pub mod hostile;

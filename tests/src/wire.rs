@@ -7,9 +7,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use ottla_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
-    ProduceResponse, create_topics_request::CreatableTopic, fetch_request::FetchPartition, fetch_request::FetchTopic,
-    list_offsets_request::ListOffsetsPartition, list_offsets_request::ListOffsetsTopic,
+    CreateTopicsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, create_topics_request::CreatableTopic,
+    fetch_request::FetchPartition, fetch_request::FetchTopic, list_offsets_request::ListOffsetsPartition,
+    list_offsets_request::ListOffsetsTopic, metadata_request::MetadataRequestTopic,
     produce_request::PartitionProduceData, produce_request::TopicProduceData,
 };
 use ottla_protocol::records::{Compression, Header, RecordBatchBuilder};
@@ -149,6 +150,28 @@ impl Wire {
             high_watermark: partition.high_watermark,
             records: partition.records.to_bytes().to_vec(),
         })
+    }
+
+    /// Leader and in-sync replicas of a partition, as this broker knows them.
+    ///
+    /// # Errors
+    /// The transport's, or that it does not know the partition.
+    pub fn leader(&mut self, topic: &str, partition: i32) -> Result<(i32, Vec<i32>), Failure> {
+        let topic = MetadataRequestTopic {
+            name: Some(topic),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            ..MetadataRequest::default()
+        };
+        let (answer, at) = self.call(9, &request)?;
+        let response: MetadataResponse<'_> = frame::decode_body(&answer, at, 9).map_err(|e| e.to_string())?;
+        let partitions = response.topics.first().map(|topic| &topic.partitions);
+        let partition = partitions
+            .and_then(|partitions| partitions.iter().find(|known| known.partition_index == partition))
+            .ok_or("Metadata: no such partition")?;
+        Ok((partition.leader_id, partition.isr_nodes.to_vec()))
     }
 
     /// The high watermark (ListOffsets with timestamp -1).

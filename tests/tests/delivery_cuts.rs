@@ -32,8 +32,8 @@ fn produce(side: Side, after: u64, action: Action) -> Rule {
     }
 }
 
-fn tell(what: &str, verdict: &Verdict) {
-    println!("| {what} |{}", verdict.row());
+fn tell(what: &str, faults: u64, verdict: &Verdict) {
+    println!("| {what} | {faults} |{}", verdict.row());
 }
 
 #[test]
@@ -93,10 +93,7 @@ fn cut_everywhere(kind: Kind, name: &str, properties: &[(&str, &str)]) -> Verdic
     }
     assert_eq!(stage.proxy.counts().cut, cuts);
     let verdict = writer.end().unwrap();
-    tell(
-        &format!("{kind:?}: {name}: {cuts} cuts, frames of {sizes:?} bytes"),
-        &verdict,
-    );
+    tell(&format!("{kind:?}: {name}, frames of {sizes:?} bytes"), cuts, &verdict);
     verdict
 }
 
@@ -139,7 +136,7 @@ fn strange(kind: Kind, name: &str) {
     ];
     for (fault, side, action) in faults {
         let verdict = rounds(&stage, &mut rng, fault, (side, action), true);
-        tell(&format!("{kind:?}: {fault}, idempotent"), &verdict);
+        tell(&format!("{kind:?}: {fault}, idempotent"), rounds_of_each(), &verdict);
         assert!(verdict.is_clean(), "{fault}: {verdict:?}");
         assert_eq!(verdict.acked, verdict.read, "{fault}: {verdict:?}");
     }
@@ -150,10 +147,18 @@ fn strange(kind: Kind, name: &str) {
         (Side::Response, Action::Drop),
         false,
     );
-    tell(&format!("{kind:?}: answers-dropped, only retries"), &verdict);
+    tell(
+        &format!("{kind:?}: answers-dropped, only retries"),
+        rounds_of_each(),
+        &verdict,
+    );
     assert!(verdict.is_honest(), "{verdict:?}");
     // The same rounds without idempotence: this is what the zeros above are worth.
     assert!(verdict.duplicated > 0, "{verdict:?}");
+}
+
+fn rounds_of_each() -> u64 {
+    if long() { 30 } else { 4 }
 }
 
 fn rounds(stage: &Stage, rng: &mut Rng, topic: &str, (side, action): (Side, Action), idempotent: bool) -> Verdict {
@@ -163,7 +168,7 @@ fn rounds(stage: &Stage, rng: &mut Rng, topic: &str, (side, action): (Side, Acti
         properties.extend(AT_LEAST_ONCE);
     }
     let mut writer = stage.writer(topic, &properties).unwrap();
-    for round in 0..if long() { 60 } else { 4 } {
+    for round in 0..rounds_of_each() {
         writer.round(2).unwrap();
         let before = stage.proxy.counts();
         stage.proxy.arm(produce(side, rng.below(3), action));
@@ -203,7 +208,8 @@ fn given_up(kind: Kind, name: &str) {
         ("delivery.timeout.ms", "250"),
     ];
     let mut writer = stage.writer("given-up", &timeouts).unwrap();
-    for _ in 0..if long() { 60 } else { 8 } {
+    let copies = if long() { 40 } else { 8 };
+    for _ in 0..copies {
         // Under load even this may take longer than a quarter of a second; then it is one more fate to be judged.
         writer.round(2).unwrap();
         let before = stage.proxy.counts();
@@ -227,7 +233,7 @@ fn given_up(kind: Kind, name: &str) {
             .unwrap();
     }
     let verdict = writer.end().unwrap();
-    tell(&format!("{kind:?}: given up, then late"), &verdict);
+    tell(&format!("{kind:?}: given up, then late"), copies, &verdict);
     assert!(verdict.is_clean(), "{verdict:?}");
     assert!(verdict.failed > 0, "{verdict:?}: nothing was given up");
 }

@@ -29,6 +29,8 @@ pub struct BrokerProcess {
     dir: PathBuf,
     process: Option<Child>,
     home: tempfile::TempDir,
+    /// Apache Kafka's heap at most.
+    heap: &'static str,
 }
 
 impl BrokerProcess {
@@ -108,7 +110,13 @@ impl BrokerProcess {
             dir,
             process: None,
             home,
+            heap: "512m",
         })
+    }
+
+    /// Three of them must run on a small machine.
+    pub(crate) fn set_heap(&mut self, heap: &'static str) {
+        self.heap = heap;
     }
 
     /// Starts the broker again after [`BrokerProcess::kill`], on the same port and data.
@@ -134,7 +142,7 @@ impl BrokerProcess {
             .map_err(io)?;
         let properties = self.home.path().join("server.properties");
         let mut command = match kind {
-            Kind::Apache => java::driver(),
+            Kind::Apache => java::driver_with_heap(self.heap),
             Kind::Ottla => Command::new(place::ottla_command()),
         };
         command.arg("broker");
@@ -224,6 +232,11 @@ impl BrokerProcess {
                 _ => std::thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+
+    /// Whether there is a process, running or paused.
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
     }
 
     /// How the process ended, if it did.

@@ -57,6 +57,14 @@ pub fn jars() -> PathBuf {
 /// # Panics
 /// When `Driver.java` does not compile.
 pub fn driver() -> Command {
+    driver_with_heap("512m")
+}
+
+/// Like [`driver`], with so much heap at most.
+///
+/// # Panics
+/// When `Driver.java` does not compile.
+pub fn driver_with_heap(heap: &str) -> Command {
     static CLASSES: OnceLock<String> = OnceLock::new();
     let class_path = CLASSES.get_or_init(|| {
         let mut entries = vec![];
@@ -84,12 +92,9 @@ pub fn driver() -> Command {
     });
     let mut command = Command::new("java");
     // The quick compiler and the plain collector: these JVMs live for seconds and share two cores with everything else.
-    command.args([
-        "-Xmx512m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Xshare:auto",
-    ]);
+    command
+        .arg(format!("-Xmx{heap}"))
+        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
     let logging = place::repository().join("tests/java/log4j2.properties");
     command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
     command.args(["-cp", class_path, "Driver"]);

@@ -280,7 +280,10 @@ pub fn settle(number: u64, outcome: ottla::Result<RecordMetadata>, told: &mut To
             .push((metadata.partition, metadata.offset.unwrap_or(-1), number)),
         Err(error) if error.persisted() == Persisted::No => told.refused.push(number),
         Err(error) => {
-            println!("record {number} failed: {error}");
+            // The first of them say what the others would.
+            if told.failed.len() < 5 {
+                println!("record {number} failed: {error}");
+            }
             told.failed.push(number);
         }
     }

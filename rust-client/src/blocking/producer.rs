@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{block_on, may_wait, setters, wait};
 use crate::config::{DeliverySemantics, Properties};
 use crate::error::{Persisted, Result};
-use crate::producer::{Closed, Flushed, ProducerMetrics, ProducerObserver, TrySendError};
+use crate::producer::{Closed, Flushed, PartitionerError, ProducerMetrics, ProducerObserver, TrySendError, Unplaced};
 use crate::record::{Record, RecordMetadata, TopicPartition};
 
 /// Sends records. Cheap to clone; all clones are one producer. As [`crate::Producer`], without `async`.
@@ -251,6 +251,15 @@ impl ProducerBuilder {
         ProducerBuilder::delivery_timeout(timeout: Duration);
         ProducerBuilder::delivery_semantics(semantics: DeliverySemantics);
         ProducerBuilder::observer(observer: Arc<dyn ProducerObserver>);
+    }
+
+    /// As [`crate::ProducerBuilder::partitioner`].
+    #[must_use]
+    pub fn partitioner<F>(self, choose: F) -> Self
+    where
+        F: Fn(&Unplaced<'_>) -> Result<Option<i32>, PartitionerError> + Send + Sync + 'static,
+    {
+        self.inner.partitioner(choose).into()
     }
 
     /// Sets any key by Kafka's name. A mistake in key or value is reported by `build`.

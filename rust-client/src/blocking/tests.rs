@@ -230,6 +230,15 @@ fn an_observer_of_records_sees_each_once() {
 }
 
 #[test]
+fn a_partitioner_of_the_applications_own_is_asked() {
+    let broker = Broker::start();
+    let builder = Producer::builder().bootstrap_servers(&broker.servers);
+    let producer = builder.partitioner(|_| Err("nowhere".into())).build().unwrap();
+    let error = producer.send(Record::to("placed").value("1")).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[test]
 fn builders_of_both_kinds_are_one() {
     let builder: ProducerBuilder = crate::Producer::builder().set("linger.sm", 5).into();
     assert!(builder.build().unwrap_err().to_string().contains("linger.ms"));

@@ -42,7 +42,7 @@ fuzz: ## fuzz targets of the protocol, a minute each
 protocol: peers ## regenerate the messages from Kafka's schemas
 	$(CARGO) run --quiet --package ottla-protocol-generate
 
-peers: ## install the programs that judge (.peers): Apache Kafka, librdkafka, cargo-deny
+peers: ## install the programs that judge (.peers): Apache Kafka, clients of other languages, cargo-deny
 	@tests/peers/setup
 
 deny: peers ## licences, sources, refused crates

@@ -1,5 +1,8 @@
 //! One table: producer x consumer x broker x codec. Keys, values, headers, timestamps and offsets arrive identical.
 //!
+//! Ottla, Java and librdkafka are crossed on both brokers. The clients of other languages write to and read from our broker
+//! with every codec; one codec on Apache Kafka shows whose fault a failure is. What a client cannot do is in [`CANNOT`].
+//!
 //! Each (broker, codec, producer) writes one topic of two partitions; each consumer then reads both partitions, and all
 //! consumers must have seen the same. The codec is read off the batches on the broker's disk: a producer that quietly
 //! fell back to no compression fails.
@@ -15,7 +18,8 @@ use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::java::JavaTools;
 use ottla_tests::peer::librdkafka::Librdkafka;
 use ottla_tests::peer::ours::{OurBroker, OurClient};
-use ottla_tests::peer::{Client, Content, Incoming, Outgoing, Receipt};
+use ottla_tests::peer::program::Program;
+use ottla_tests::peer::{Client, Content, Header, Incoming, Outgoing, Receipt};
 use ottla_tests::rng::Rng;
 
 const PARTITIONS: i32 = 2;
@@ -49,6 +53,93 @@ table! {
     codecs    [none gzip snappy lz4 zstd]
     producers [from_ottla from_java from_librdkafka]
     consumers [to_ottla to_java to_librdkafka]
+}
+
+/// What the clients of other languages write.
+mod writing {
+    table! {
+        brokers   [ottla]
+        codecs    [none gzip snappy lz4 zstd]
+        producers [from_aiokafka from_kafkajs from_platformatic from_franz_go]
+        consumers [to_ottla to_librdkafka]
+    }
+}
+
+/// What they read.
+mod reading {
+    table! {
+        brokers   [ottla]
+        codecs    [none gzip snappy lz4 zstd]
+        producers [from_ottla]
+        consumers [to_aiokafka to_platformatic to_franz_go]
+    }
+}
+
+/// With a producer id and sequences, which the broker checks.
+mod idempotent {
+    table! {
+        brokers   [ottla apache]
+        codecs    [gzip]
+        producers [from_idempotent_aiokafka from_idempotent_kafkajs from_idempotent_platformatic from_idempotent_franz_go]
+        consumers [to_ottla]
+    }
+}
+
+/// The yardstick: a peer that fails here as well fails by itself.
+mod yardstick {
+    table! {
+        brokers   [apache]
+        codecs    [zstd]
+        producers [from_aiokafka from_kafkajs from_platformatic from_franz_go from_ottla]
+        consumers [to_aiokafka to_platformatic to_franz_go]
+    }
+}
+
+/// (client, what it cannot do, why): the gaps of the table. The README shows the same list.
+const CANNOT: &[(&str, &str, &str)] = &[
+    (
+        "Java",
+        "write bytes that are no text, or timestamps",
+        "its console producer reads text",
+    ),
+    (
+        "aiokafka",
+        "write a record without key and value",
+        "it asks for one of them",
+    ),
+    (
+        "aiokafka",
+        "tell each record's timestamp",
+        "it reports that of a batch's first record for all",
+    ),
+    ("kafkajs", "read", "its consumer always joins a group"),
+    (
+        "kafkajs",
+        "write null header values",
+        "it measures each value and fails on null",
+    ),
+    (
+        "kafkajs",
+        "write repeated header keys apart from each other",
+        "headers are an object, a repeated key a list in it",
+    ),
+    (
+        "kafkajs, @platformatic/kafka",
+        "tell each record's offset",
+        "they report the first offset of a batch",
+    ),
+];
+
+#[test]
+fn what_a_client_cannot_do_is_in_the_readme() {
+    let readme = std::fs::read_to_string(ottla_tests::place::repository().join("README.md")).unwrap();
+    for (client, what, why) in CANNOT {
+        println!("{client} cannot {what}: {why}");
+        assert!(
+            readme.contains(&format!("| {client} | {what} | {why} |")),
+            "README.md does not say that {client} cannot {what}: {why}"
+        );
+    }
 }
 
 /// One combination.
@@ -105,6 +196,13 @@ fn write(broker: &str, codec: &str, producer: &str) -> Written {
         codecs.contains(&codec),
         "{producer} was told {codec}, the log of {topic} on {broker} has {codecs:?}"
     );
+    for batch in batches.iter().flatten() {
+        assert_eq!(
+            batch.producer_id >= 0,
+            idempotent(producer),
+            "{producer}: the producer id in the log of {topic} on {broker}"
+        );
+    }
     let counts = batches
         .iter()
         .map(|batches| batches.iter().map(|batch| batch.records).sum())
@@ -213,12 +311,22 @@ fn check_receipts(written: &Written, seen: &[Vec<Incoming>]) {
     }
 }
 
-/// The records of the table. The console producer reads text and has no way to set timestamps: it gets no binary ones.
+/// Whether this producer numbers its batches. Ottla and Java do by default.
+fn idempotent(producer: &str) -> bool {
+    producer.contains("idempotent") || matches!(producer, "from_ottla" | "from_java")
+}
+
+/// The records of the table, less what the producer cannot say ([`CANNOT`]). The console producer gets no binary ones.
 fn records(producer: &str) -> Vec<Outgoing> {
     let mut contents = text_contents();
     let console = producer == "from_java";
     if !console {
         contents.extend(binary_contents());
+    }
+    match producer.rsplit('_').next() {
+        Some("kafkajs") => contents.retain(|content| kafkajs_can_write(&content.headers)),
+        Some("aiokafka") => contents.retain(|content| content.key.is_some() || content.value.is_some()),
+        _ => {}
     }
     let base = now_ms() - 86_400_000;
     let timestamp = |at: usize| match at % 4 {
@@ -237,6 +345,16 @@ fn records(producer: &str) -> Vec<Outgoing> {
             content,
         })
         .collect()
+}
+
+/// No null, and equal keys beside each other.
+fn kafkajs_can_write(headers: &[Header]) -> bool {
+    let mut keys: Vec<&String> = headers.iter().map(|(key, _)| key).collect();
+    keys.dedup();
+    let groups = keys.len();
+    keys.sort();
+    keys.dedup();
+    groups == keys.len() && headers.iter().all(|(_, value)| value.is_some())
 }
 
 fn content(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> Content {
@@ -348,6 +466,8 @@ fn java_partition(key: &[u8]) -> i32 {
 struct Batch {
     codec: &'static str,
     records: usize,
+    /// -1 without idempotence.
+    producer_id: i64,
 }
 
 fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
@@ -367,6 +487,7 @@ fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
             batches.push(Batch {
                 codec,
                 records: number(57),
+                producer_id: i64::from_be_bytes(rest[43..51].try_into().unwrap()),
             });
             rest = &rest[12 + number(8)..];
         }
@@ -376,14 +497,28 @@ fn batches(data: &std::path::Path, topic: &str, partition: i32) -> Vec<Batch> {
 
 static JAVA: LazyLock<JavaTools> = LazyLock::new(|| JavaTools::start().unwrap());
 static LIBRDKAFKA: LazyLock<Librdkafka> = LazyLock::new(|| Librdkafka::start().unwrap());
+static AIOKAFKA: LazyLock<[Program; 2]> = LazyLock::new(|| plain_and_idempotent(Program::aiokafka().unwrap()));
+static KAFKAJS: LazyLock<[Program; 2]> = LazyLock::new(|| plain_and_idempotent(Program::kafkajs().unwrap()));
+static PLATFORMATIC: LazyLock<[Program; 2]> = LazyLock::new(|| plain_and_idempotent(Program::platformatic().unwrap()));
+static FRANZ_GO: LazyLock<[Program; 2]> = LazyLock::new(|| plain_and_idempotent(Program::franz_go().unwrap()));
 static OTTLA: LazyLock<OurClient> = LazyLock::new(|| OurClient::start().unwrap());
 static APACHE_BROKER: LazyLock<BrokerProcess> = LazyLock::new(|| BrokerProcess::start(Kind::Apache, "", &[]).unwrap());
 static OUR_BROKER: LazyLock<OurBroker> = LazyLock::new(|| OurBroker::start("interop").unwrap());
 
+fn plain_and_idempotent(program: Program) -> [Program; 2] {
+    let idempotent = program.idempotent();
+    [program, idempotent]
+}
+
 fn client(name: &str) -> &'static dyn Client {
+    let at = usize::from(name.contains("idempotent"));
     match name.rsplit('_').next() {
         Some("java") => &*JAVA,
         Some("librdkafka") => &*LIBRDKAFKA,
+        Some("aiokafka") => &AIOKAFKA[at],
+        Some("kafkajs") => &KAFKAJS[at],
+        Some("platformatic") => &PLATFORMATIC[at],
+        Some("go") => &FRANZ_GO[at],
         _ => &*OTTLA,
     }
 }

@@ -3,6 +3,7 @@
 //! | file | peer |
 //! |---|---|
 //! | [`java`] | Kafka's console producer and consumer, `kafka-topics`, `DumpLogSegments`: the tools' own main classes |
+//! | [`program`] | aiokafka, kafkajs, @platformatic/kafka, franz-go: programs of `tests/peers` |
 //! | [`librdkafka`] | librdkafka, by way of confluent-kafka |
 //! | [`ours`] | Ottla's client, and its broker inside this process |
 //! | [`broker_process`] | Apache Kafka 4.3.1 or `ottla broker` as a process, which can be killed and started again |
@@ -14,6 +15,7 @@ pub mod java;
 pub mod librdkafka;
 pub mod lines;
 pub mod ours;
+pub mod program;
 
 /// A header: a key and a value that may be null.
 pub type Header = (String, Option<Vec<u8>>);

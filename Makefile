@@ -46,6 +46,7 @@ peers: ## install the programs that judge (.peers): Apache Kafka, clients of oth
 	@tests/peers/setup
 
 deny: peers ## licences, sources, refused crates
+	$(CARGO) fetch --locked --quiet
 	.peers/cargo-deny/bin/cargo-deny --offline --log-level error check bans licenses sources
 
 clean: ## build results, not the installed peers

@@ -27,12 +27,17 @@ use crate::record::{Record, TopicPartition, Value};
 /// Batches that may wait in a partition before a caller who does nothing but send lets others run for a moment.
 const BATCHES_BEFORE_YIELD: usize = 8;
 
+/// The partitions of a topic, by number.
+type Partitions = boxcar::Vec<Arc<Partition>>;
+
 /// A topic that records are sent to.
 #[derive(Debug)]
 pub(super) struct TopicQueues {
     pub name: Arc<str>,
     pub meters: Arc<TopicMeters>,
-    partitions: ArcSwap<Vec<Arc<Partition>>>,
+    /// Grows and never shrinks, so finding a partition takes no lock and no reference count.
+    partitions: Partitions,
+    growing: Mutex<()>,
     sticky: StickyPartition,
     pub turns: Turns,
     random: AtomicU64,
@@ -120,7 +125,8 @@ impl TopicQueues {
         TopicQueues {
             name,
             meters: Arc::default(),
-            partitions: ArcSwap::default(),
+            partitions: Partitions::new(),
+            growing: Mutex::default(),
             sticky: StickyPartition::new(),
             turns: Turns::default(),
             random: AtomicU64::new(seed | 1),
@@ -128,24 +134,29 @@ impl TopicQueues {
     }
 
     /// All partitions known so far.
-    pub fn partitions(&self) -> Arc<Vec<Arc<Partition>>> {
-        self.partitions.load_full()
+    pub fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().map(|(_, partition)| partition)
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.count()).unwrap_or(u32::MAX)
     }
 
     /// Makes sure that there are queues for `count` partitions. Partitions are added and never taken away: what is
     /// queued for them has its sequences, and a topic that is missing from the metadata for a moment comes back.
     pub fn grow(&self, count: usize, config: QueueConfig) {
-        if self.partitions.load().len() >= count {
+        if self.partitions.count() >= count {
             return;
         }
-        self.partitions.rcu(|partitions| {
-            let mut grown = Vec::clone(partitions);
-            for index in grown.len()..count {
-                let id = TopicPartition::new(self.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
-                grown.push(Arc::new(Partition::new(id, config, self.meters.clone())));
-            }
-            grown
-        });
+        // Two that grow it at once would both add the same numbers.
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in self.partitions.count()..count {
+            let id = TopicPartition::new(self.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
+            self.partitions
+                .push(Arc::new(Partition::new(id, config, self.meters.clone())));
+        }
     }
 
     /// A number from a small generator of this topic's own (splitmix64): it spreads load, it keeps no secrets.
@@ -157,11 +168,12 @@ impl TopicQueues {
     }
 
     /// The partition for the next records without a key.
-    fn choose(&self, shared: &Shared, partitions: &[Arc<Partition>]) -> u32 {
+    fn choose(&self, shared: &Shared) -> u32 {
         let snapshot = shared.client.metadata();
+        let count = self.partition_count();
         let led = |partition: u32| snapshot.leader_of(&self.name, partition as i32).is_some();
         if !shared.config.partitioner_adaptive {
-            return choose(self.random(), partitions.len() as u32, led);
+            return choose(self.random(), count, led);
         }
         let patience = shared.config.partitioner_availability_timeout_ms;
         let now = shared.client.now().0;
@@ -169,14 +181,14 @@ impl TopicQueues {
             let since = partition.waiting_since.load(Ordering::Relaxed);
             patience > 0 && since > 0 && now.saturating_sub(since) > patience.saturating_add(shared.queue.linger_ms)
         };
-        let waiting: Vec<Option<u32>> = (0..)
-            .zip(partitions)
+        let waiting: Vec<Option<u32>> = (0..count)
+            .zip(self.partitions())
             .map(|(index, partition)| {
                 (led(index) && !stuck(partition)).then(|| partition.backlog.load(Ordering::Relaxed))
             })
             .collect();
         let random = self.random();
-        choose_by_load(random, &waiting).unwrap_or_else(|| choose(random, partitions.len() as u32, led))
+        choose_by_load(random, &waiting).unwrap_or_else(|| choose(random, count, led))
     }
 
     /// Appends a record, if that is possible without waiting.
@@ -191,11 +203,10 @@ impl TopicQueues {
         buffer: &mut Option<(Vec<u8>, usize)>,
         yielded: bool,
     ) -> Result<Delivery, Stop> {
-        let partitions = self.partitions.load();
         let mut switched = false;
         loop {
-            let (index, sticky) = self.partition_of(shared, record, &partitions)?;
-            let Some(partition) = partitions.get(index as usize) else {
+            let (index, sticky) = self.partition_of(shared, record)?;
+            let Some(partition) = self.partitions.get(index as usize) else {
                 return Err(Stop::UnknownPartition(index as i32));
             };
             let mut slot = partition.lock();
@@ -209,7 +220,7 @@ impl TopicQueues {
                     if sticky {
                         let produced = self.sticky.add(index, appended.bytes);
                         if StickyPartition::is_overdue(produced, shared.queue.batch_size) {
-                            self.sticky.switch(Some(index), self.choose(shared, &partitions));
+                            self.sticky.switch(Some(index), self.choose(shared));
                         }
                     }
                     return Ok(Delivery::new(appended.tickets.clone(), appended.index, timestamp));
@@ -220,7 +231,7 @@ impl TopicQueues {
             let size = batch_size_of(record);
             if sticky && !switched && self.sticky.is_due(size, shared.queue.batch_size) {
                 switched = true;
-                self.sticky.switch(Some(index), self.choose(shared, &partitions));
+                self.sticky.switch(Some(index), self.choose(shared));
                 continue;
             }
             return self
@@ -235,19 +246,14 @@ impl TopicQueues {
 
     /// The partition of a record, and whether it is the sticky one.
     #[inline]
-    fn partition_of(
-        &self,
-        shared: &Shared,
-        record: &mut Record<'_>,
-        partitions: &[Arc<Partition>],
-    ) -> Result<(u32, bool), Stop> {
+    fn partition_of(&self, shared: &Shared, record: &mut Record<'_>) -> Result<(u32, bool), Stop> {
         if let Some(partition) = record.partition {
             return Ok((partition as u32, false));
         }
         let chosen = match &shared.placing {
-            Placing::ByKey => record.key.map(|key| partition_for_key(key, partitions.len() as u32)),
+            Placing::ByKey => record.key.map(|key| partition_for_key(key, self.partition_count())),
             Placing::Sticky => None,
-            Placing::Other(way) => self.place(shared, record, partitions.len(), way)?,
+            Placing::Other(way) => self.place(shared, record, self.partitions.count(), way)?,
         };
         if let Some(partition) = chosen {
             return Ok((partition, false));
@@ -255,7 +261,7 @@ impl TopicQueues {
         Ok(match self.sticky.current() {
             Some(partition) => (partition, true),
             None => {
-                self.sticky.switch(None, self.choose(shared, partitions));
+                self.sticky.switch(None, self.choose(shared));
                 (self.sticky.current().unwrap_or(0), true)
             }
         })
@@ -387,7 +393,7 @@ impl Topics {
     pub fn all_partitions(&self) -> Vec<Arc<Partition>> {
         self.all()
             .iter()
-            .flat_map(|topic| topic.partitions().iter().cloned().collect::<Vec<_>>())
+            .flat_map(|topic| topic.partitions().cloned().collect::<Vec<_>>())
             .collect()
     }
 }

@@ -334,7 +334,7 @@ impl Topic {
 
     /// Partitions known so far.
     pub fn partition_count(&self) -> usize {
-        self.queues.partitions().len()
+        self.queues.partition_count() as usize
     }
 
     /// A record for this topic.

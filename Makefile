@@ -25,9 +25,10 @@ test: peers check deny ## everything that judges a change: `check`, then Kafka's
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
 
-long: peers ## the long proofs: 50 kills, the fault table of the producer, more seeds
+long: peers ## the long proofs: 50 kills, the fault table of the producer, more seeds, fuzzing
 	rm -rf target/ottla-test-data
-	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test tools_data -- --nocapture
+	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test tools_data -- --nocapture
+	protocol/fuzz/run
 
 interop: peers ## the table: producer x consumer x broker x codec
 	$(CARGO) test --package ottla-tests --test interop
@@ -36,7 +37,7 @@ bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, hal
 	bench/peers setup
 	bench/peers report
 
-fuzz: ## fuzz targets of the protocol, a minute each
+fuzz: ## the fuzz targets, a minute each (FUZZ_SECONDS)
 	protocol/fuzz/run
 
 protocol: peers ## regenerate the messages from Kafka's schemas

@@ -92,6 +92,9 @@ pub use admin::{
     ConfigSource, CreatedTopic, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
 };
 pub use config::DeliverySemantics;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use consumer::fuzzing;
 pub use consumer::{
     Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader, OwnedRecord,
 };

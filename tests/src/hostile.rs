@@ -1,12 +1,115 @@
 //! Bytes that no honest client sends, and what a broker does with them.
 
+// An arena stops the test at what it did not expect.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::peer::broker_process::{BrokerProcess, Kind};
+use crate::peer::librdkafka::Librdkafka;
 use crate::peer::lines::from_hex;
+use crate::peer::{Client, Content, Outgoing};
 use crate::place;
+
+/// Which a broker may grow by while it is attacked with small frames.
+pub const GROWTH_KIB: u64 = 64 * 1024;
+
+/// A broker, an honest client, and the memory the broker had before the attack.
+pub struct Arena {
+    /// The broker.
+    pub broker: BrokerProcess,
+    honest: Librdkafka,
+    /// The topic of the honest client.
+    pub topic: String,
+    before_kib: u64,
+}
+
+impl Arena {
+    /// Starts a broker and serves an honest client.
+    ///
+    /// # Panics
+    /// When the broker does not start or does not serve.
+    pub fn open(name: &str) -> Arena {
+        let broker = BrokerProcess::start(Kind::Ottla, name, &[]).unwrap();
+        let honest = Librdkafka::start().unwrap();
+        honest.create_topic(&broker.bootstrap(), "honest", 1).unwrap();
+        let mut arena = Arena {
+            broker,
+            honest,
+            topic: "honest".to_owned(),
+            before_kib: 0,
+        };
+        // Whatever its threads take once, for good, was taken.
+        (0..5).for_each(|_| arena.serve_honestly());
+        arena.before_kib = arena.broker.memory_kib("VmHWM").unwrap();
+        arena
+    }
+
+    /// Somebody else.
+    pub fn attacker(&self) -> Attacker {
+        Attacker::new(&self.broker.bootstrap())
+    }
+
+    /// What the broker has grown by so far.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn grown_kib(&self) -> u64 {
+        let peak = self.broker.memory_kib("VmHWM").unwrap();
+        peak.saturating_sub(self.before_kib)
+    }
+
+    /// The honest client writes ten records and reads all that it ever wrote.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn serve_honestly(&self) {
+        let content = Content {
+            key: None,
+            value: Some(b"honest".to_vec()),
+            headers: vec![],
+        };
+        let records = vec![
+            Outgoing {
+                content: content.clone(),
+                timestamp: None
+            };
+            10
+        ];
+        let bootstrap = self.broker.bootstrap();
+        let receipts = self
+            .honest
+            .produce(&bootstrap, &self.topic, "none", &records)
+            .unwrap()
+            .unwrap();
+        let count = receipts.iter().map(|receipt| receipt.offset + 1).max().unwrap() as usize;
+        let read = self.honest.consume(&bootstrap, &self.topic, 0, count).unwrap();
+        assert!(read.iter().all(|record| record.content == content));
+    }
+
+    /// The attack is over: nothing broke, nothing grew, honest clients are served.
+    /// The attack is over: nothing broke, nothing grew by `growth_kib`, honest clients are served. Gives the growth.
+    ///
+    /// # Panics
+    /// When it is not so.
+    pub fn close(mut self, growth_kib: u64) -> u64 {
+        self.serve_honestly();
+        assert_eq!(self.broker.exited(), None, "the broker is gone: {}", self.broker.log());
+        let grown = self.grown_kib();
+        println!("peak memory grew by {grown} KiB from {} KiB", self.before_kib);
+        assert!(
+            grown < growth_kib,
+            "memory grew by {grown} KiB, at most {growth_kib} allowed"
+        );
+        let log = self.broker.log();
+        assert!(!log.contains("panicked"), "{log}");
+        self.broker.stop().unwrap();
+        grown
+    }
+}
 
 /// A valid request made by Kafka's own classes, every field set.
 #[derive(Clone, Debug)]
@@ -158,13 +261,18 @@ pub const BOMBS: [&[u8]; 6] = [
 
 /// A request header (key, version, correlation id, client id), and its length prefix counting `body`.
 pub fn frame(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; 4];
+    let mut frame = Vec::new();
     frame.extend_from_slice(&key.to_be_bytes());
     frame.extend_from_slice(&version.to_be_bytes());
     frame.extend_from_slice(&7_i32.to_be_bytes());
     frame.extend_from_slice(&[0, 1, b'h']);
     frame.extend_from_slice(body);
-    let length = (frame.len() - 4) as u32;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
+    framed(&frame)
+}
+
+/// `bytes` behind their length.
+pub fn framed(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = (bytes.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(bytes);
     frame
 }

@@ -2,8 +2,10 @@
 //!
 //! - [`cluster`]: three nodes of Apache Kafka behind proxies, to be killed, paused and moved.
 //! - [`delivery`]: a producer, a broker, and a wire between them that breaks by rule.
+//! - [`fuzzed`]: what the fuzzer runs, as functions of bytes.
 //! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
+//! - [`hostile_broker`]: a broker that lies, before an honest one.
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
 //! - [`proxy`]: a wire that breaks by rule, at exact bytes of Kafka's frames.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
@@ -15,8 +17,10 @@
 
 pub mod cluster;
 pub mod delivery;
+pub mod fuzzed;
 pub mod history;
 pub mod hostile;
+pub mod hostile_broker;
 pub mod peer;
 pub mod place;
 pub mod proxy;

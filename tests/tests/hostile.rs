@@ -9,90 +9,21 @@
 use std::io::Write;
 use std::time::Duration;
 
+use ottla_broker::served_apis;
+use ottla_protocol::ApiKey;
 use ottla_protocol::records::Compression;
-use ottla_tests::hostile::{Attacker, BOMBS, Outcome, Sample, frame, samples};
-use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
-use ottla_tests::peer::librdkafka::Librdkafka;
-use ottla_tests::peer::{Client, Content, Outgoing};
+use ottla_protocol_generate::load;
+use ottla_protocol_generate::sample::{Count, sample_with_unknown_tags};
+use ottla_protocol_generate::schema::{Kind, Message};
+use ottla_tests::hostile::{Arena, Attacker, BOMBS, GROWTH_KIB, Outcome, Sample, frame, framed, samples};
+use ottla_tests::place;
 use ottla_tests::rng::Rng;
 use ottla_tests::wire::{Wire, batch};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Fetch may wait as long as it is told to, and Produce with acks=0 has no answer.
 const SHORT: Duration = Duration::from_millis(30);
 const MAY_BE_SILENT: [&str; 2] = ["Fetch", "Produce"];
-/// Which a broker may grow by while it is attacked with small frames.
-const GROWTH_KIB: u64 = 64 * 1024;
-
-/// A broker, an honest client, and the memory the broker had before the attack.
-struct Arena {
-    broker: BrokerProcess,
-    honest: Librdkafka,
-    topic: String,
-    before_kib: u64,
-}
-
-impl Arena {
-    fn open(name: &str) -> Arena {
-        let broker = BrokerProcess::start(Kind::Ottla, name, &[]).unwrap();
-        let honest = Librdkafka::start().unwrap();
-        honest.create_topic(&broker.bootstrap(), "honest", 1).unwrap();
-        let mut arena = Arena {
-            broker,
-            honest,
-            topic: "honest".to_owned(),
-            before_kib: 0,
-        };
-        arena.serve_honestly();
-        arena.before_kib = arena.broker.memory_kib("VmHWM").unwrap();
-        arena
-    }
-
-    fn attacker(&self) -> Attacker {
-        Attacker::new(&self.broker.bootstrap())
-    }
-
-    fn serve_honestly(&self) {
-        let content = Content {
-            key: None,
-            value: Some(b"honest".to_vec()),
-            headers: vec![],
-        };
-        let records = vec![
-            Outgoing {
-                content: content.clone(),
-                timestamp: None
-            };
-            10
-        ];
-        let bootstrap = self.broker.bootstrap();
-        let receipts = self
-            .honest
-            .produce(&bootstrap, &self.topic, "none", &records)
-            .unwrap()
-            .unwrap();
-        let count = receipts.iter().map(|receipt| receipt.offset + 1).max().unwrap() as usize;
-        let read = self.honest.consume(&bootstrap, &self.topic, 0, count).unwrap();
-        assert!(read.iter().all(|record| record.content == content));
-    }
-
-    /// The attack is over: nothing broke, nothing grew, honest clients are served.
-    fn close(mut self, growth_kib: u64) {
-        self.serve_honestly();
-        assert_eq!(self.broker.exited(), None, "the broker is gone: {}", self.broker.log());
-        let peak = self.broker.memory_kib("VmHWM").unwrap();
-        let grown = peak.saturating_sub(self.before_kib);
-        println!("peak memory grew by {grown} KiB from {} KiB", self.before_kib);
-        assert!(
-            grown < growth_kib,
-            "memory grew by {grown} KiB, at most {growth_kib} allowed"
-        );
-        let log = self.broker.log();
-        assert!(!log.contains("panicked"), "{log}");
-        self.broker.stop().unwrap();
-    }
-}
-
 /// Sends a request, and lets only those be silent that may be.
 fn probe(attacker: &mut Attacker, sample: &Sample, frame: &[u8]) -> Outcome {
     let may_be_silent = MAY_BE_SILENT.contains(&sample.name.as_str());
@@ -191,40 +122,153 @@ fn half_frames_and_promised_lengths_cost_no_memory() {
 }
 
 #[test]
+fn every_count_and_length_of_every_served_request_may_lie() {
+    let arena = Arena::open("hostile-counts");
+    let release = load(&[place::peer("kafka-4.4.0")]).unwrap();
+    let mut attacker = arena.attacker();
+    let (mut lies, mut positions) = (0, 0);
+    for api in served_apis() {
+        let is_it = |message: &&Message| message.kind == Kind::Request && message.api_key == Some(api.key.code());
+        let message = release.messages.iter().find(is_it).unwrap();
+        for version in api.min_version..=api.max_version {
+            let header = header(api.key, version);
+            // An array may be empty and a field null: several samples reach what one does not.
+            for seed in 0..4 {
+                let sample = sample_with_unknown_tags(message, version, seed);
+                let places = sample.counts.iter().map(|count| Count {
+                    offset: count.offset + header.bytes.len(),
+                    ..*count
+                });
+                let whole = [&header.bytes[..], &sample.bytes].concat();
+                for place in header.counts.iter().copied().chain(places) {
+                    positions += 1;
+                    for lie in lies_about(place) {
+                        let mut bytes = whole[..place.offset].to_vec();
+                        bytes.extend_from_slice(lie);
+                        bytes.extend_from_slice(&whole[place.offset + place.width..]);
+                        let outcome = attacker.send(&framed(&bytes), PATIENCE);
+                        assert_eq!(outcome, Outcome::Closed, "{} v{version} {place:?}", message.name);
+                        lies += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{lies} lies at {positions} positions");
+    arena.close(GROWTH_KIB);
+}
+
+struct Header {
+    bytes: Vec<u8>,
+    counts: Vec<Count>,
+}
+
+/// The header before a request, and where it counts: the client id, and the tagged fields of flexible versions.
+fn header(key: ApiKey, version: i16) -> Header {
+    let mut bytes = frame(key.code(), version, &[])[4..].to_vec();
+    let mut counts = vec![Count {
+        offset: 8,
+        width: 2,
+        compact: false,
+    }];
+    if key.request_header_version(version) >= 2 {
+        for compact in [1, 2] {
+            // One unknown field of one byte, behind its tag.
+            counts.push(Count {
+                offset: bytes.len() + 2 * (compact - 1),
+                width: 1,
+                compact: true,
+            });
+        }
+        bytes.extend_from_slice(&[1, 100, 1, 9]);
+    }
+    Header { bytes, counts }
+}
+
+fn lies_about(place: Count) -> &'static [&'static [u8]] {
+    match (place.compact, place.width) {
+        (true, _) => &[
+            &[0x80, 0x80, 0x80, 0x80, 0x08],
+            &[0xff, 0xff, 0xff, 0xff, 0x0f],
+            &[0xff, 0xff, 0xff, 0xff, 0xff],
+        ],
+        (false, 2) => &[&[0x7f, 0xff]],
+        (false, _) => &[&[0x7f, 0xff, 0xff, 0xff], &[0x7f, 0, 0, 0]],
+    }
+}
+
+#[test]
 fn millions_of_tagged_fields_are_not_kept() {
     let arena = Arena::open("hostile-tags");
-    // ApiVersions 3: the header's tagged fields, 10 million of 2 bytes each (tag, length 0), tags ascending by 1 modulo 128.
-    let mut body = vec![];
-    body.extend_from_slice(&[0x80, 0xad, 0xe2, 0x04]);
-    body.extend((0..10_000_000_u32).flat_map(|tag| [(tag % 128) as u8, 0]));
-    let outcome = arena.attacker().send(&frame(18, 3, &body), Duration::from_secs(20));
-    assert_ne!(outcome, Outcome::Silent);
-    // The frame itself is 20 MB.
+    let count = [0x80, 0xad, 0xe2, 0x04];
+    // 10 million of 2 bytes each: tag, length 0.
+    let tags: Vec<u8> = (0..10_000_000_u32).flat_map(|tag| [(tag % 128) as u8, 0]).collect();
+    let places: [(i16, i16, &[u8]); 3] = [
+        (18, 3, &[]),                                           // ApiVersions: in the header
+        (3, 12, &[0, 0, 1, 0]),                                 // Metadata: after no topics and two flags
+        (3, 12, &[&[0, 2][..], &[7; 16], &[2, b't']].concat()), // in its first topic
+    ];
+    for (key, version, before) in places {
+        let outcome = arena
+            .attacker()
+            .send(&frame(key, version, &[before, &count, &tags].concat()), PATIENCE);
+        assert_ne!(outcome, Outcome::Silent);
+    }
+    // The frame itself is 20 MB, and the buffer it arrives in doubles.
     arena.close(2 * 20 * 1024 + GROWTH_KIB);
 }
 
 #[test]
-fn a_batch_that_would_decompress_to_half_a_gib_is_refused_before_that() {
+fn a_frame_of_minimal_elements_takes_no_more_than_its_size() {
+    let arena = Arena::open("hostile-minimal");
+    // Topics without a name: 2 bytes each in Metadata 1, 32 in memory.
+    let count = 20_000_000_u32;
+    let mut body = count.to_be_bytes().to_vec();
+    body.resize(body.len() + 2 * count as usize, 0);
+    assert_eq!(arena.attacker().send(&frame(3, 1, &body), PATIENCE), Outcome::Closed);
+    arena.close(2 * 40 * 1024 + GROWTH_KIB);
+}
+
+const CODECS: [(Compression, usize); 4] = [
+    (Compression::Gzip, 256),
+    (Compression::Lz4, 200),
+    (Compression::Zstd, 512),
+    // One to twenty-one is the best it can do, and a batch has 1 MiB at most.
+    (Compression::Snappy, 19),
+];
+
+#[test]
+fn batches_unfold_in_bounded_memory_whatever_they_unfold_to() {
     let arena = Arena::open("hostile-codecs");
-    for (codec, mib) in [
-        (Compression::Gzip, 256),
-        (Compression::Lz4, 200),
-        (Compression::Zstd, 512),
-    ] {
+    let bootstrap = arena.broker.bootstrap();
+    Wire::connect(&bootstrap).unwrap().create_topic("bombs", 1).unwrap();
+    let send = |bomb: &[u8]| Wire::connect(&bootstrap).unwrap().produce("bombs", 0, bomb).unwrap().0;
+    for (codec, mib) in CODECS {
         let bomb = batch(&[&vec![0; mib << 20]], codec).unwrap();
-        assert!(bomb.len() < 1_000_000, "{codec:?}: {}", bomb.len());
-        let (error, _) = Wire::connect(&arena.broker.bootstrap())
-            .unwrap()
-            .produce("honest", 0, &bomb)
-            .unwrap();
+        let error = send(&bomb);
         println!(
             "{codec:?}: {} bytes for {mib} MiB are answered with code {error}",
             bomb.len()
         );
-        assert_ne!(error, 0, "{codec:?}: the bomb is in the log");
+        assert_eq!(error == 0, mib < 64, "{codec:?}: code {error}");
+        // One record of almost all that is allowed, and many records of the same.
+        let most = mib.min(63) << 20;
+        assert_eq!(send(&batch(&[&vec![0; most]], codec).unwrap()), 0, "{codec:?}");
+        let many = vec![&[0; 1 << 14][..]; most >> 15];
+        assert_eq!(send(&batch(&many, codec).unwrap()), 0, "{codec:?}");
     }
-    // A batch may unfold to 64 MiB, in a buffer that grows by doubling.
-    arena.close(2 * 64 * 1024 + 16 * 1024);
+    let zeros = vec![0; 100 << 20];
+    let bombs: Vec<Vec<u8>> = CODECS
+        .iter()
+        .map(|(codec, mib)| batch(&[&zeros[..mib.min(&100) << 20]], *codec).unwrap())
+        .collect();
+    // A crowd of bombs at once costs no more than one.
+    std::thread::scope(|scope| {
+        for bomb in bombs.iter().cycle().take(16) {
+            scope.spawn(move || send(bomb));
+        }
+    });
+    arena.close(GROWTH_KIB);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::schema::{Default, Field, Fixed, Message, Type};
 pub struct Sample {
     /// The message.
     pub bytes: Vec<u8>,
-    /// Where the counts of arrays and the lengths of strings, bytes and records stand, outside tagged fields.
+    /// Where the counts of arrays and of tagged fields and the lengths of strings, bytes, records and tagged fields stand.
     pub counts: Vec<Count>,
 }
 
@@ -22,7 +22,7 @@ pub struct Count {
     pub offset: usize,
     /// How many bytes it takes.
     pub width: usize,
-    /// True for an unsigned varint of the count plus one.
+    /// True for an unsigned varint (of the count plus one, but for those of tagged fields).
     pub compact: bool,
 }
 
@@ -124,27 +124,43 @@ impl Sampler<'_> {
             if defaults || self.random.below(2) == 0 {
                 continue;
             }
-            let default = self.apart(|sampler| sampler.default(field));
-            let value = self.apart(|sampler| sampler.value(field, depth));
+            let (default, _) = self.apart(|sampler| sampler.default(field));
+            let (value, counts) = self.apart(|sampler| sampler.value(field, depth));
             // A default is never written as a tagged field.
             if value != default {
-                values.push((field.tag.map_or(0, |(tag, _)| tag), value));
+                values.push((field.tag.map_or(0, |(tag, _)| tag), value, counts));
             }
         }
         if self.unknown_tags {
-            values.push((200, vec![0xff; depth]));
-            values.push((70_000, vec![1, 2, 3]));
+            values.push((200, vec![0xff; depth], vec![]));
+            values.push((70_000, vec![1, 2, 3], vec![]));
         }
-        self.unsigned_varint(values.len());
-        for (tag, value) in values {
+        self.counted(values.len());
+        for (tag, value, counts) in values {
             self.unsigned_varint(tag as usize);
-            self.unsigned_varint(value.len());
+            self.counted(value.len());
+            let at = self.out.len();
             self.out.extend_from_slice(&value);
+            self.counts.extend(counts.into_iter().map(|count| Count {
+                offset: count.offset + at,
+                ..count
+            }));
         }
     }
 
-    /// What `write` writes, in a buffer of its own; counts in it are not kept, since their place is not known yet.
-    fn apart(&mut self, write: impl FnOnce(&mut Self)) -> Vec<u8> {
+    /// A count that is written as it is.
+    fn counted(&mut self, count: usize) {
+        let offset = self.out.len();
+        self.unsigned_varint(count);
+        self.counts.push(Count {
+            offset,
+            width: self.out.len() - offset,
+            compact: true,
+        });
+    }
+
+    /// What `write` writes, in a buffer of its own, and the counts in it by their place there.
+    fn apart(&mut self, write: impl FnOnce(&mut Self)) -> (Vec<u8>, Vec<Count>) {
         let mut inner = Sampler {
             out: Vec::new(),
             counts: Vec::new(),
@@ -152,7 +168,7 @@ impl Sampler<'_> {
         };
         write(&mut inner);
         self.random = inner.random;
-        inner.out
+        (inner.out, inner.counts)
     }
 
     fn value(&mut self, field: &Field, depth: usize) {

@@ -5,7 +5,6 @@
 //! does not move the fetch offset is an error, because asking again would bring the same for ever.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use ottla_client_state::Time;
 use ottla_client_state::metadata::{Leader, Node};
@@ -136,14 +135,7 @@ impl<'a> TopicPartitionName<'a> {
 
 fn node_of(leader: Leader, endpoints: &[NodeEndpoint<'_>]) -> Option<Node> {
     let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == leader.node_id)?;
-    let port = u16::try_from(endpoint.port).ok().filter(|port| *port > 0)?;
-    let rack = endpoint.rack.map(Arc::from);
-    (!endpoint.host.is_empty()).then(|| Node {
-        id: leader.node_id,
-        host: endpoint.host.into(),
-        port,
-        rack,
-    })
+    Node::told(leader.node_id, endpoint.host, endpoint.port, endpoint.rack)
 }
 
 fn absorb_data(
@@ -202,8 +194,8 @@ fn absorb_data(
 }
 
 /// The whole batches at the beginning of a run.
-struct Run {
-    bytes: usize,
+pub(super) struct Run {
+    pub bytes: usize,
     next_offset: i64,
 }
 
@@ -212,7 +204,7 @@ struct Run {
 /// # Errors
 /// The first batch is malformed. If a later one is, the run ends before it: what is good is handed over first, and
 /// the next fetch begins with the bad one.
-fn measure(records: &[u8]) -> Result<Run, RecordError> {
+pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
     let mut run = Run {
         bytes: 0,
         next_offset: -1,

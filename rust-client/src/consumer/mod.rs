@@ -8,6 +8,8 @@ mod absorb;
 mod decode;
 mod fetch_buffer;
 mod fetcher;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod offsets;
 mod records;
 #[cfg(test)]

@@ -255,14 +255,7 @@ fn learn_leader(
         .node_endpoints
         .iter()
         .find(|node| node.node_id == hint.leader_id);
-    let node = address.and_then(|node| {
-        Some(Node {
-            id: node.node_id,
-            host: Arc::from(node.host),
-            port: u16::try_from(node.port).ok()?,
-            rack: node.rack.map(Arc::from),
-        })
-    });
+    let node = address.and_then(|node| Node::told(node.node_id, node.host, node.port, node.rack));
     let leader = Leader {
         node_id: hint.leader_id,
         epoch: hint.leader_epoch,

@@ -30,6 +30,20 @@ pub struct Node {
     pub rack: Option<Arc<str>>,
 }
 
+impl Node {
+    /// A node as a broker's answer tells of it. `None` if nobody can be reached there: a negative id, an empty host, a
+    /// port that is none.
+    pub fn told(id: i32, host: &str, port: i32, rack: Option<&str>) -> Option<Node> {
+        let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+        (id >= 0 && !host.is_empty()).then(|| Node {
+            id,
+            host: host.into(),
+            port,
+            rack: rack.map(Arc::from),
+        })
+    }
+}
+
 impl std::fmt::Display for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // An IPv6 address needs brackets, or its last group reads as the port.
@@ -293,15 +307,8 @@ impl ClusterSnapshot {
 fn nodes_of(response: &MetadataResponse<'_>) -> BTreeMap<i32, Node> {
     let mut nodes = BTreeMap::new();
     for broker in response.brokers.iter().take(MAX_NODES) {
-        let port = u16::try_from(broker.port).unwrap_or(0);
-        if broker.node_id >= 0 && !broker.host.is_empty() && port != 0 {
-            let node = Node {
-                id: broker.node_id,
-                host: broker.host.into(),
-                port,
-                rack: broker.rack.map(Arc::from),
-            };
-            nodes.entry(broker.node_id).or_insert(node);
+        if let Some(node) = Node::told(broker.node_id, broker.host, broker.port, broker.rack) {
+            nodes.entry(node.id).or_insert(node);
         }
     }
     nodes

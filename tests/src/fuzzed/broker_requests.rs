@@ -84,6 +84,7 @@ impl World {
             broker: Arc::clone(shared),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             listener: "PLAINTEXT".into(),
+            connection: 1,
         };
         self.runtime.block_on(async {
             let mut reply = dispatch::dispatch(&context, frame).await;

@@ -11,8 +11,8 @@ use ottla_client_state::Time;
 use ottla_client_state::batch::{BatchId, Body};
 use ottla_client_state::partition_queue::{LeaderAt, Next, PartitionQueue, QueueConfig};
 use ottla_client_state::sequence::{Answer, Outcome, Persisted, ProducerIdentity, Reason};
-use ottla_protocol::ErrorCode;
 use ottla_protocol::records::{Compression, Decompressor, RecordBatch, SealedBatch};
+use ottla_protocol::{ErrorCode, Uuid};
 
 use super::byte;
 
@@ -68,6 +68,7 @@ impl Machine {
             idempotent,
             max_in_flight: if choice & 16 == 0 { 5 } else { 1 },
             compression_level: None,
+            checksum_early: choice & 128 != 0,
         });
         let identity = ProducerIdentity { id: 7, epoch: 0 };
         if choice & 6 == 6 {
@@ -77,7 +78,11 @@ impl Machine {
             queue,
             idempotent,
             now: Time(1),
-            leader: LeaderAt { node_id: 0, epoch: 0 },
+            leader: LeaderAt {
+                node_id: 0,
+                epoch: 0,
+                topic_id: Uuid::ZERO,
+            },
             identity,
             flights: VecDeque::new(),
             appended: 0,
@@ -102,6 +107,7 @@ impl Machine {
                 self.leader = LeaderAt {
                     node_id: i32::from(choice & 1),
                     epoch: self.leader.epoch + i32::from(choice >> 7),
+                    topic_id: Uuid::ZERO,
                 };
             }
             _ => match byte(rest) % 3 {

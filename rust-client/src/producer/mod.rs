@@ -149,9 +149,9 @@ impl Producer {
     /// - After an error, look at [`Error::persisted`]: `Possibly` means that sending again may duplicate.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownTopic`] or [`ErrorKind::Timeout`] after `max.block.ms`; at once
-    /// [`ErrorKind::TooLarge`] for a record beyond `max.request.size`, [`ErrorKind::Argument`] for a partition that
-    /// the topic does not have or a partitioner that failed, [`ErrorKind::Closed`] after `close`.
+    /// [`ErrorKind::UnknownTopic`] or [`ErrorKind::Timeout`] after `max.block.ms`, and [`ErrorKind::Argument`] for a
+    /// partition that the topic does not get within that time; at once [`ErrorKind::TooLarge`] for a record beyond
+    /// `max.request.size`, [`ErrorKind::Argument`] for a partitioner that failed, [`ErrorKind::Closed`] after `close`.
     pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
         Sending::new(self.shared(), None, record)
     }

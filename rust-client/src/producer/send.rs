@@ -7,7 +7,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use ottla_client_state::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::accumulator::{Stop, TopicQueues};
@@ -188,15 +190,22 @@ async fn wait_for_partition(
     let wanted = usize::try_from(partition).map_err(|_| no_such_partition(&queues.name, partition))?;
     let mut changed = shared.client.metadata_changed();
     shared.client.touch_topic(&queues.name);
-    shared.client.request_refresh();
+    let client = shared.client.config();
+    let mut backoff = Backoff::new(client.retry_backoff_ms, client.retry_backoff_max_ms, rand::random());
+    let mut attempt = 0;
     loop {
+        attempt += 1;
+        // Again and again: the partition may be added at any time, and nobody tells.
+        shared.client.request_refresh();
         let snapshot = shared.client.metadata();
         let count = snapshot.topic(&queues.name).map_or(0, |topic| topic.partition_count());
         queues.grow(count, shared.queue);
         if count > wanted {
             return Ok(());
         }
-        if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+        let again = Instant::now() + Duration::from_millis(backoff.next_ms(attempt));
+        let in_time = tokio::time::timeout_at(again.min(deadline), changed.changed()).await;
+        if in_time.is_err() && again >= deadline {
             return Err(no_such_partition(&queues.name, partition).with_note(format_args!("it has {count}")));
         }
     }

@@ -304,7 +304,6 @@ fn judge_answer(batch: &Attempted, answer: &Answer) -> Judgement {
 /// a broker gives before it appends; everything else leaves a doubt.
 fn doubt_after(error: ErrorCode) -> Persisted {
     match error {
-        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Persisted::Yes,
         ErrorCode::CorruptMessage
         | ErrorCode::UnknownTopicId
         | ErrorCode::InconsistentTopicId

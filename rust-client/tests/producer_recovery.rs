@@ -285,37 +285,32 @@ async fn a_throttled_producer_leaves_the_broker_alone_for_as_long_as_it_was_told
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_are_queued_when_their_topic_is_deleted_and_created_again_are_not_lost_in_silence() {
-    for versions in [9..=12, 13..=13] {
-        let (cluster, admin) = start(1).await;
-        let producer = producer(&cluster, &[]).await;
-        for ticket in send(&producer, 0..20).await {
-            outcome(ticket).await.unwrap();
+    let (cluster, admin) = start(1).await;
+    let producer = producer(&cluster, &[]).await;
+    for ticket in send(&producer, 0..20).await {
+        outcome(ticket).await.unwrap();
+    }
+    // What is queued now is refused until the topic is another one.
+    let rule = Rule::on(ApiKey::Produce).error_before(ErrorCode::NotEnoughReplicas);
+    let refused = cluster.faults().add(rule);
+    let tickets = send(&producer, 100..160).await;
+    assert!(tokio::time::timeout(PATIENCE, refused.fired(3)).await.unwrap());
+    admin.delete_topics(&["t"]).await.unwrap();
+    create(&admin, 1).await;
+    refused.remove();
+    let mut delivered = Vec::new();
+    for (number, ticket) in (100..160).zip(tickets) {
+        match outcome(ticket).await {
+            Ok(metadata) => delivered.push((number, metadata.offset.unwrap())),
+            Err(error) => assert_eq!(error.persisted(), Persisted::No, "{number}: {error}"),
         }
-        // What is queued now is refused until the topic is another one.
-        let rule = Rule::on(ApiKey::Produce).error_before(ErrorCode::NotEnoughReplicas);
-        let refused = cluster.faults().add(rule);
-        let tickets = send(&producer, 100..160).await;
-        assert!(tokio::time::timeout(PATIENCE, refused.fired(3)).await.unwrap());
-        admin.delete_topics(&["t"]).await.unwrap();
-        create(&admin, 1).await;
-        refused.remove();
-        let mut delivered = Vec::new();
-        for (number, ticket) in (100..160).zip(tickets) {
-            match outcome(ticket).await {
-                Ok(metadata) => delivered.push((number, metadata.offset.unwrap())),
-                Err(error) => assert_eq!(error.persisted(), Persisted::No, "{versions:?} {number}: {error}"),
-            }
-        }
-        let log = read(&cluster).await;
-        let expected: Vec<u64> = delivered.iter().map(|(number, _)| *number).collect();
-        assert_eq!(
-            log, expected,
-            "{versions:?}: in the new log exactly what was acknowledged, in order"
-        );
-        let tickets = send(&producer, 200..220).await;
-        for ticket in tickets {
-            outcome(ticket).await.unwrap();
-        }
+    }
+    let log = read(&cluster).await;
+    let expected: Vec<u64> = delivered.iter().map(|(number, _)| *number).collect();
+    assert_eq!(log, expected, "in the new log exactly what was acknowledged, in order");
+    let tickets = send(&producer, 200..220).await;
+    for ticket in tickets {
+        outcome(ticket).await.unwrap();
     }
 }
 

@@ -17,6 +17,7 @@ use super::*;
 use crate::error::Persisted;
 use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
+mod known_bugs;
 mod observed;
 mod promises;
 
@@ -50,6 +51,32 @@ impl Log {
 
     fn produce_with<'r>(&self, asked: &Asked<'_>, script: impl Fn(&Written) -> PartitionProduceResponse<'r>) -> Reply {
         self.produce_from(asked, Vec::new(), script)
+    }
+
+    /// Answers a Produce request with a code and an offset for each batch, without keeping anything.
+    fn produce_with_offsets(&self, asked: &Asked<'_>, script: impl Fn(&Written) -> (ErrorCode, i64)) -> Reply {
+        let request: ProduceRequest<'_> = asked.request();
+        let mut responses = Vec::new();
+        for topic in &request.topic_data {
+            let answers = topic.partition_data.iter().map(|data| {
+                let (code, base_offset) = script(&read_batch("orders", data.index, &data.records.to_bytes()));
+                PartitionProduceResponse {
+                    index: data.index,
+                    error_code: code.code(),
+                    base_offset,
+                    ..Default::default()
+                }
+            });
+            responses.push(TopicProduceResponse {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                partition_responses: answers.collect(),
+            });
+        }
+        asked.answer(&ProduceResponse {
+            responses,
+            ..Default::default()
+        })
     }
 
     fn produce_from<'r>(

@@ -352,7 +352,8 @@ fn fail(answer: &Answer, persisted: Persisted, refresh: bool) -> Judgement {
     };
     Judgement {
         verdict: Verdict::Fail { reason, refresh },
-        persisted,
+        // A duplicate of what carries no sequence is nonsense, not an acknowledgement.
+        persisted: persisted.min(Persisted::Possibly),
         recovery: Recovery::None,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use ottla_client_state::sequence::{Answer, Stamp, sequence_after};
+use ottla_client_state::sequence::{Answer, Stamp};
 use ottla_protocol::{ErrorCode, Uuid};
 
 /// A broker recognises duplicates among this many batches of a producer.
@@ -23,6 +23,11 @@ impl Logged {
     fn end(&self) -> usize {
         self.offset + self.records as usize
     }
+}
+
+/// The sequence after a batch. The broker's own arithmetic, not that of the producer under test.
+fn sequence_after(base: i32, records: u32) -> i32 {
+    ((i64::from(base) + i64::from(records)) % (1 << 31)) as i32
 }
 
 /// One partition of one topic, wherever it is led at the moment.

@@ -25,8 +25,10 @@ test: peers check deny ## everything that judges a change: `check`, then Kafka's
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
 
-long: peers ## the long proofs: 50 kills, the fault table of the producer, more seeds, fuzzing
+long: peers ## the long proofs: 50 kills, the fault table of the producer, a million schedules, seeded bugs, more seeds, fuzzing
 	rm -rf target/ottla-test-data
+	SCHEDULES=1000000 $(CARGO) test --package ottla-client-state --release --test schedules -- --nocapture
+	$(CARGO) test --package ottla-client-state --test seeded_bugs -- --ignored --nocapture
 	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test tools_data -- --nocapture
 	protocol/fuzz/run
 

@@ -12,8 +12,8 @@
 //! The broker takes a batch only if its sequence follows the last one it holds. When a batch that has a sequence fails
 //! for good, the numbers after it have a gap before them, and only a new epoch, which starts again at 0, gets past it:
 //!
-//! - [`Gap::Certain`]: the batch is not in the log. As soon as nothing is in flight and everything before the gap is
-//!   resolved, the epoch is raised.
+//! - [`Gap::Certain`]: the batch is not in the log, nor is any after it; those before it may be. As soon as nothing is in
+//!   flight and everything before the gap is resolved, the epoch is raised.
 //! - [`Gap::Possible`]: it may be in the log. If a later batch is waiting for its retry, that retry is the question: taken
 //!   means there was no gap. If none is waiting, the epoch is raised.
 //! - [`Gap::StateLost`]: the broker no longer knows this producer. Batches that may have been written cannot be
@@ -437,7 +437,7 @@ pub struct PartitionSequences {
     /// Given to the next batch that leaves for the first time.
     next: i32,
     gap: Gap,
-    /// The sequence of the first batch that failed; meaningful while there is a gap.
+    /// The first sequence that is missing for certain, or else the first that may be; meaningful while there is a gap.
     gap_start: i32,
     /// The sequence after the last batch that failed; meaningful while there is a gap.
     gap_end: i32,
@@ -566,23 +566,31 @@ impl PartitionSequences {
         if Some(stamp.identity) != self.identity {
             return;
         }
-        self.widen_gap(stamp.base_sequence, sequence_after(stamp.base_sequence, records));
         let gap = if persisted == Persisted::No {
             Gap::Certain
         } else {
             Gap::Possible
         };
-        // An acknowledgement of the last one settles all; a certain gap anywhere is a gap for what follows it.
-        self.gap = self.gap.max(gap);
+        self.widen_gap(gap, stamp.base_sequence, sequence_after(stamp.base_sequence, records));
     }
 
-    fn widen_gap(&mut self, start: i32, end: i32) {
-        if self.gap == Gap::None || is_at_or_after(self.gap_start, start) {
+    /// An acknowledgement of the last one settles all that is possible; a certain gap anywhere is a gap for what follows.
+    fn widen_gap(&mut self, gap: Gap, start: i32, end: i32) {
+        let earlier = is_at_or_after(self.gap_start, start);
+        // A gap that is only possible before a certain one does not move its start: what lies between may be in the log,
+        // and must be asked for as it is.
+        let starts_here = match (self.gap, gap) {
+            (Gap::None, _) | (Gap::Possible, Gap::Certain | Gap::StateLost) => true,
+            (Gap::Certain | Gap::StateLost, Gap::None | Gap::Possible) => false,
+            _ => earlier,
+        };
+        if starts_here {
             self.gap_start = start;
         }
         if self.gap == Gap::None || is_at_or_after(end, self.gap_end) {
             self.gap_end = end;
         }
+        self.gap = self.gap.max(gap);
     }
 
     /// The broker's state differs from ours, as the answer to the batch with this stamp shows.
@@ -590,15 +598,14 @@ impl PartitionSequences {
         if recovery == Recovery::None || Some(stamp.identity) != self.identity {
             return;
         }
-        self.widen_gap(stamp.base_sequence, stamp.base_sequence);
-        match recovery {
-            Recovery::None => {}
-            Recovery::Renumber => self.gap = self.gap.max(Gap::Certain),
-            Recovery::StateLost => self.gap = Gap::StateLost,
-            Recovery::NewIdentity => {
-                self.gap = Gap::StateLost;
-                self.spent = self.identity.map(|identity| identity.id);
-            }
+        let gap = match recovery {
+            Recovery::None => return,
+            Recovery::Renumber => Gap::Certain,
+            Recovery::StateLost | Recovery::NewIdentity => Gap::StateLost,
+        };
+        self.widen_gap(gap, stamp.base_sequence, stamp.base_sequence);
+        if recovery == Recovery::NewIdentity {
+            self.spent = self.identity.map(|identity| identity.id);
         }
         self.acknowledged = false;
     }

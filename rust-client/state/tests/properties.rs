@@ -165,6 +165,7 @@ proptest! {
             idempotent: true,
             max_in_flight: 5,
             compression_level: None,
+            checksum_early: true,
         });
         queue.sequences_mut().start_at(IDENTITY, start);
         for (timestamp, key, value, headers) in &records {

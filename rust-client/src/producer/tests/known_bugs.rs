@@ -385,13 +385,13 @@ async fn a_record_larger_than_the_room_that_is_left_waits_and_blocks_nobody_for_
         let producer = producer.clone();
         sending.spawn(async move {
             let value = "x".repeat(if i % 8 == 4 { 8_000 } else { 300 });
-            producer.send(order(i % 2).value(&value)).await.unwrap()
+            let ticket = producer.send(order(i % 2).value(&value)).await.unwrap();
+            ticket.await.unwrap()
         });
     }
     while let Some(sent) = sending.join_next().await {
-        drop(sent.unwrap());
+        sent.unwrap();
     }
-    producer.flush().await;
     assert_eq!((ledger.values(0).len(), ledger.values(1).len()), (20, 20));
     let metrics = producer.metrics();
     assert_eq!(metrics.buffer_available_bytes, metrics.buffer_total_bytes);

@@ -53,6 +53,8 @@ pub struct PartitionLog {
     pub strict: bool,
     /// It knows the offset of a producer's last batch only, and says DUPLICATE_SEQUENCE_NUMBER to the others.
     pub remembers_one_offset: bool,
+    /// The producer ids that ever wrote here.
+    pub producers: BTreeSet<i64>,
     batches: Vec<Logged>,
     /// Batches whose producers have been forgotten.
     forgotten: usize,
@@ -82,6 +84,7 @@ impl PartitionLog {
             return answer;
         }
         let offset = self.log.len();
+        self.producers.extend(stamp.map(|stamp| stamp.identity.id));
         self.log.extend(values);
         self.batches.push(Logged { stamp, records, offset });
         Answer::written(offset as i64)
@@ -119,6 +122,11 @@ impl PartitionLog {
             sequence_after(last.base_sequence, batch.records)
         };
         (stamp.base_sequence != expected).then(|| Answer::error(ErrorCode::OutOfOrderSequenceNumber))
+    }
+
+    /// Whether these values are in the log.
+    pub fn has(&self, values: &[u64]) -> bool {
+        values.first().is_some_and(|first| self.log.contains(first))
     }
 
     /// Another broker leads. It has what all replicas acknowledged, and perhaps more, up to `keep`.
@@ -162,15 +170,5 @@ impl PartitionLog {
     /// All logs that this partition ever had.
     pub fn logs(&self) -> impl Iterator<Item = &Vec<u64>> {
         self.deleted.iter().chain(std::iter::once(&self.log))
-    }
-
-    /// Whether batches of more than one producer id are in the log.
-    pub fn has_many_producers(&self) -> bool {
-        let mut ids = self
-            .batches
-            .iter()
-            .filter_map(|batch| batch.stamp.map(|stamp| stamp.identity.id));
-        let first = ids.next();
-        ids.any(|id| Some(id) != first)
     }
 }

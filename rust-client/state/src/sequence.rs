@@ -352,8 +352,7 @@ fn fail(answer: &Answer, persisted: Persisted, refresh: bool) -> Judgement {
     };
     Judgement {
         verdict: Verdict::Fail { reason, refresh },
-        // A duplicate of what carries no sequence is nonsense, not an acknowledgement.
-        persisted: persisted.min(Persisted::Possibly),
+        persisted,
         recovery: Recovery::None,
     }
 }

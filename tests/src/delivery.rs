@@ -5,7 +5,7 @@
 //! Every record goes to partition 0 and has its number, in six digits, as value, so that all requests of a round are alike
 //! to the byte.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ottla::{Delivery, Producer, Record};
 use tokio::runtime::Runtime;
@@ -76,6 +76,9 @@ impl Stage {
             producer,
             told: Told::default(),
             sent: 0,
+            timestamp: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as i64),
         })
     }
 }
@@ -87,6 +90,9 @@ pub struct Writer<'s> {
     producer: Producer,
     told: Told,
     sent: u64,
+    /// That of all records: times of their own would make some of them a byte longer than others. It is a recent one, as
+    /// brokers delete old records.
+    timestamp: i64,
 }
 
 impl Writer<'_> {
@@ -100,8 +106,7 @@ impl Writer<'_> {
             for number in self.sent..self.sent + records {
                 let value = format!("{number:06}");
                 let record = Record::to(&self.topic).partition(0).value(&value);
-                // A time of their own would make some records a byte longer than others.
-                let delivery = self.producer.send(record.timestamp(1_700_000_000_000)).await;
+                let delivery = self.producer.send(record.timestamp(self.timestamp)).await;
                 outstanding.push((number, delivery.map_err(|error| error.to_string())?));
             }
             self.sent += records;
@@ -151,6 +156,7 @@ impl Writer<'_> {
             producer,
             told,
             sent,
+            ..
         } = self;
         let closing = stage.runtime.block_on(producer.close(PATIENCE));
         let closed = closing.map_err(|error| error.to_string())?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::peer::Failure;
 use crate::peer::broker_process::{BrokerProcess, Kind, free_ports};
 use crate::peer::java::JavaTools;
+use crate::place;
 use crate::proxy::Proxy;
 use crate::wire::Wire;
 
@@ -31,10 +32,17 @@ impl ApacheCluster {
     pub fn start(properties: &[&str]) -> Result<ApacheCluster, Failure> {
         let ports = free_ports(3 * NODES).map_err(|error| error.to_string())?;
         let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::bind()).collect::<Result<_, _>>()?;
+        // A cluster that lives until its process ends is never dropped: its data must not pile up run by run.
+        let program = std::env::current_exe().unwrap_or_default();
+        let root = place::target()
+            .join("ottla-cluster")
+            .join(program.file_name().unwrap_or_default());
+        let _ = std::fs::remove_dir_all(&root);
         let mut nodes = vec![];
         for (place, proxy) in proxies.iter().enumerate() {
             let text = node_properties(place, &ports, proxy.port()) + &properties.join("\n");
-            let mut node = BrokerProcess::prepare(Kind::Apache, None, ports[3 * place], &text)?;
+            let data = Some(root.join((place + 1).to_string()));
+            let mut node = BrokerProcess::prepare(Kind::Apache, data, ports[3 * place], &text)?;
             node.set_heap("256m");
             proxy.connect_to(node.port());
             nodes.push(node);
@@ -83,9 +91,10 @@ impl ApacheCluster {
     /// When one does not come back.
     pub fn heal(&mut self) -> Result<(), Failure> {
         for node in &mut self.nodes {
-            if node.is_started() {
+            if node.is_started() && node.exited().is_none() {
                 node.resume()?;
             } else {
+                node.kill();
                 node.spawn()?;
             }
         }

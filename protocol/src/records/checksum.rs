@@ -64,11 +64,11 @@ static POWERS: LazyLock<[u32; 32]> = LazyLock::new(|| {
 fn product(a: u32, mut b: u32) -> u32 {
     let mut sum = 0;
     for bit in (0..32).rev() {
-        if a >> bit & 1 == 1 {
+        if (a >> bit) & 1 == 1 {
             sum ^= b;
         }
         // Times x; what overflows is replaced by what it is modulo the polynomial.
-        b = b >> 1 ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
+        b = (b >> 1) ^ if b & 1 == 1 { POLYNOMIAL } else { 0 };
     }
     sum
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|at| (at * 31 >> 3) as u8).collect()
+        (0..len).map(|at| ((at * 31) >> 3) as u8).collect()
     }
 
     #[test]

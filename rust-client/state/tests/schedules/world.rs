@@ -208,6 +208,8 @@ impl World {
             }
             match next {
                 Next::Batch(drained) => {
+                    let under_way = self.partitions[place].queue.in_flight();
+                    assert!(under_way <= self.plan.max_in_flight, "{under_way} requests under way");
                     room = room.saturating_sub(drained.size);
                     parts.extend(self.seal(place, leader.topic_id, drained));
                 }

@@ -374,11 +374,7 @@ async fn one_record_that_is_too_large_for_its_topic_holds_up_nothing_behind_it()
 async fn a_record_larger_than_the_room_that_is_left_waits_and_blocks_nobody_for_ever() {
     let ledger = Arc::new(Ledger::default());
     let broker = ledger_broker(&ledger, |_| Fault::None).await;
-    let pairs = [
-        ("buffer.memory", "10000"),
-        ("batch.size", "1000"),
-        ("linger.ms", "60000"),
-    ];
+    let pairs = [("buffer.memory", "10000"), ("batch.size", "1000"), ("linger.ms", "1")];
     let producer = producer(&broker, &pairs).await;
     let mut sending = tokio::task::JoinSet::new();
     for i in 0..40 {

@@ -86,12 +86,13 @@ fn judge(tools: &JavaTools, directory: &Path) -> Found {
     for partition in folders(directory) {
         let metadata = partition.ends_with("__cluster_metadata-0");
         for files in in_portions(&files(&partition, "log")) {
-            let decoder = if metadata {
-                "--cluster-metadata-decoder"
-            } else {
-                "--print-data-log"
-            };
-            let said = tools.dump_log(&["--deep-iteration", decoder, "--files", &files.join(",")]);
+            let list = files.join(",");
+            let mut options = vec!["--deep-iteration", "--files", &list];
+            // Of other logs only what surrounds the values is printed: a value may unfold to many MiB.
+            if metadata {
+                options.push("--cluster-metadata-decoder");
+            }
+            let said = tools.dump_log(&options);
             judge_logs(said, &files, metadata, &mut found);
         }
         let indexes = [files(&partition, "index"), files(&partition, "timeindex")].concat();

@@ -70,7 +70,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The value, given away: the producer may keep it instead of copying it, which pays for large values.
+    /// The value, given away, for callers who have it as [`Bytes`] and would rather not borrow it. It is copied into its
+    /// batch like a borrowed one.
     #[must_use]
     pub fn value_owned(mut self, value: impl Into<Bytes>) -> Self {
         self.value = Some(Value::Owned(value.into()));

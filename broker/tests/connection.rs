@@ -6,7 +6,6 @@ mod support;
 use ottla_broker::{Cluster, served_apis};
 use ottla_protocol::messages::*;
 use ottla_protocol::{ApiKey, ErrorCode, Uuid};
-use support::log_lines::LogLines;
 use support::*;
 use tokio::io::AsyncWriteExt;
 
@@ -279,28 +278,4 @@ async fn above_max_connections_a_connection_waits_for_a_place() {
     assert!(second.stream.try_read(&mut byte).is_err(), "nobody has accepted it yet");
     drop(first);
     assert_eq!(second.receive::<ApiVersionsRequest<'_>>(0).await.decode().error_code, 0);
-}
-
-#[tokio::test]
-async fn a_closed_connection_has_one_line_in_the_log_that_says_why() {
-    let cluster = Cluster::start().await.unwrap();
-    let (lines, _guard) = LogLines::collect();
-    for (bytes, why) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP"),
-        (&[0x16, 0x03, 0x01, 0x00, 0xf4, 0x01], "TLS"),
-        (&[0x7f, 0xff, 0xff, 0xff], "socket.request.max.bytes"),
-        (&[0xff, 0xff, 0xff, 0xff], "cannot have -1 bytes"),
-        (&raw_request(3, 1, 1, &[0, 0, 0, 9]), "MetadataRequest.topics"),
-        (
-            &raw_request(77, 0, 1, &[]),
-            "ShareGroupDescribe version 0 is not served",
-        ),
-        (&raw_request(999, 0, 1, &[]), "unknown API key 999"),
-    ] {
-        let mut client = Client::connect(&cluster).await;
-        client.send_raw(bytes).await;
-        assert!(client.is_closed().await);
-        let lines = lines.take();
-        assert!(lines.len() == 1 && lines[0].contains(why), "{why}: {lines:?}");
-    }
 }

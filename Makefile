@@ -35,7 +35,7 @@ long: peers ## the long proofs: 50 kills, the fault table of the producer, a mil
 interop: peers ## the table: producer x consumer x broker x codec
 	$(CARGO) test --package ottla-tests --test interop
 
-bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, half an hour; into bench/results
+bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, a quarter of an hour; into bench/results
 	bench/peers setup
 	bench/peers report
 

@@ -10,6 +10,7 @@
 //! | [`api_key`], [`error_code`] | Kafka's tables |
 //! | [`frame`] | the length prefix and the headers around a message |
 //! | [`records`] | record batches: the hot path |
+//! | [`sasl`] | PLAIN and SCRAM messages, and the arithmetic of SCRAM |
 //! | [`catalog`] | messages as data, for programs that treat all alike |
 //!
 //! # A request there, a response back
@@ -60,6 +61,7 @@ pub mod internal;
 mod message;
 pub mod messages;
 pub mod records;
+pub mod sasl;
 pub mod wire;
 
 pub use api_key::ApiKey;

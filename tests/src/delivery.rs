@@ -57,7 +57,8 @@ impl Stage {
         let mut building = Producer::builder().bootstrap_servers(self.proxy.bootstrap());
         let own = [
             ("batch.size", BATCH_SIZE),
-            ("linger.ms", "200"),
+            // Batches leave when they are full or flushed; no timer has a say in how many there are.
+            ("linger.ms", "10000"),
             ("retry.backoff.ms", "1"),
             ("retry.backoff.max.ms", "20"),
             ("reconnect.backoff.ms", "1"),
@@ -134,6 +135,11 @@ impl Writer<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Whether the fate of record `number` is known, and is an error.
+    pub fn has_failed(&self, number: u64) -> bool {
+        self.told.failed.contains(&number) || self.told.refused.contains(&number)
     }
 
     /// [`Writer::send`] and [`Writer::settle`].

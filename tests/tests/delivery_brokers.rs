@@ -64,7 +64,11 @@ fn one_node_stands_still(kind: Kind, name: &str) {
         for _ in 0..pauses {
             writer.wait_for(100).unwrap();
             broker.pause().unwrap();
-            stand_still(&mut rng);
+            if topic == "impatient" {
+                writer.wait_for_given_up().unwrap();
+            } else {
+                stand_still(&mut rng);
+            }
             broker.resume().unwrap();
         }
         writer.wait_for(100).unwrap();
@@ -97,7 +101,7 @@ fn through(
     topic: &str,
     count: u64,
     properties: &[(&str, &str)],
-    fault: &mut dyn FnMut(&mut ApacheCluster, &str),
+    fault: &mut dyn FnMut(&mut ApacheCluster, &str, &OurWriter),
 ) -> Verdict {
     cluster.create_topic(topic, PARTITIONS, &[]).unwrap();
     let (bootstrap, reader) = (cluster.bootstrap(), Librdkafka::start().unwrap());
@@ -105,7 +109,7 @@ fn through(
     writer.begin_with(&bootstrap, topic, PARTITIONS, properties);
     for _ in 0..count {
         writer.wait_for(100).unwrap();
-        fault(cluster, topic);
+        fault(cluster, topic, &writer);
         for partition in 0..PARTITIONS {
             cluster.await_in_sync(topic, partition).unwrap();
         }
@@ -146,6 +150,17 @@ fn pause_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     cluster.node(leader).resume().unwrap();
 }
 
+/// Another leader may be there before anything is given up; but not while all stand still.
+fn pause_all_until_given_up(cluster: &mut ApacheCluster, writer: &OurWriter) {
+    for node in NODES {
+        cluster.node(node).pause().unwrap();
+    }
+    writer.wait_for_given_up().unwrap();
+    for node in NODES {
+        cluster.node(node).resume().unwrap();
+    }
+}
+
 /// The wire to a leader is cut inside a request or an answer, or an answer is lost.
 fn break_the_wire(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     let partition = rng.below(PARTITIONS as u64) as i32;
@@ -174,7 +189,7 @@ fn tell_and_expect_clean(what: &str, count: u64, verdict: &Verdict) {
 #[test]
 fn nothing_is_lost_or_doubled_when_leaders_are_moved_by_kafkas_own_tools() {
     let (mut rng, count) = (Rng::announced("moved"), times(4, 20));
-    let mut fault = |cluster: &mut ApacheCluster, topic: &str| move_a_leader(cluster, topic, &mut rng);
+    let mut fault = |cluster: &mut ApacheCluster, topic: &str, _: &OurWriter| move_a_leader(cluster, topic, &mut rng);
     let verdict = through(&mut cluster(), "moved", count, &PATIENT, &mut fault);
     tell_and_expect_clean("leaders moved", count, &verdict);
     assert_eq!(verdict.failed + verdict.refused, 0, "{verdict:?}");
@@ -183,7 +198,7 @@ fn nothing_is_lost_or_doubled_when_leaders_are_moved_by_kafkas_own_tools() {
 #[test]
 fn nothing_is_lost_or_doubled_when_leaders_are_killed() {
     let (mut rng, count) = (Rng::announced("killed"), times(2, 6));
-    let mut fault = |cluster: &mut ApacheCluster, topic: &str| kill_a_leader(cluster, topic, &mut rng);
+    let mut fault = |cluster: &mut ApacheCluster, topic: &str, _: &OurWriter| kill_a_leader(cluster, topic, &mut rng);
     let verdict = through(&mut cluster(), "killed", count, &PATIENT, &mut fault);
     tell_and_expect_clean("leaders killed", count, &verdict);
     assert_eq!(verdict.failed + verdict.refused, 0, "{verdict:?}");
@@ -192,13 +207,22 @@ fn nothing_is_lost_or_doubled_when_leaders_are_killed() {
 #[test]
 fn nothing_is_lost_or_doubled_when_leaders_stand_still() {
     let (mut rng, count) = (Rng::announced("still"), times(2, 6));
-    let mut fault = |cluster: &mut ApacheCluster, topic: &str| pause_a_leader(cluster, topic, &mut rng);
+    let mut fault = |cluster: &mut ApacheCluster, topic: &str, _: &OurWriter| pause_a_leader(cluster, topic, &mut rng);
     let mut cluster = cluster();
     let verdict = through(&mut cluster, "still", count, &PATIENT, &mut fault);
     tell_and_expect_clean("leaders paused", count, &verdict);
     assert_eq!(verdict.failed + verdict.refused, 0, "{verdict:?}");
     // The second time records are given up: what is said of them must be true.
-    let verdict = through(&mut cluster, "still-impatient", count, &IMPATIENT, &mut fault);
+    let mut round = 0;
+    let mut fault = |cluster: &mut ApacheCluster, topic: &str, writer: &OurWriter| {
+        round += 1;
+        if round <= count {
+            pause_a_leader(cluster, topic, &mut rng);
+        } else {
+            pause_all_until_given_up(cluster, writer);
+        }
+    };
+    let verdict = through(&mut cluster, "still-impatient", count + 1, &IMPATIENT, &mut fault);
     tell_and_expect_clean("leaders paused, records given up", count, &verdict);
     assert!(verdict.failed + verdict.refused > 0, "{verdict:?}");
 }
@@ -214,7 +238,7 @@ fn nothing_is_lost_or_doubled_when_everything_happens_in_turn() {
         .take(times(1, 2) as usize)
         .enumerate()
     {
-        let mut fault = |cluster: &mut ApacheCluster, topic: &str| match rng.below(6) {
+        let mut fault = |cluster: &mut ApacheCluster, topic: &str, _: &OurWriter| match rng.below(6) {
             0 => kill_a_leader(cluster, topic, &mut rng),
             1 => pause_a_leader(cluster, topic, &mut rng),
             2 => move_a_leader(cluster, topic, &mut rng),

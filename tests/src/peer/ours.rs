@@ -157,11 +157,26 @@ const WRITER: [(&str, &str); 6] = [
     ("reconnect.backoff.max.ms", "100"),
 ];
 
+/// Fates known so far.
+#[derive(Default)]
+struct Progress {
+    acked: AtomicU64,
+    given_up: AtomicU64,
+}
+
+impl Progress {
+    fn tell(&self, told: &Told) {
+        self.acked.store(told.acked.len() as u64, Ordering::Relaxed);
+        let given_up = told.failed.len() + told.refused.len();
+        self.given_up.store(given_up as u64, Ordering::Relaxed);
+    }
+}
+
 /// Writes numbered records in the background through whatever happens to the broker, idempotent with acks=all.
 pub struct OurWriter {
     runtime: Runtime,
     stop: Arc<AtomicBool>,
-    acked: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     writing: Option<JoinHandle<Result<Told, Failure>>>,
 }
 
@@ -174,7 +189,7 @@ impl OurWriter {
         Ok(OurWriter {
             runtime: runtime()?,
             stop: Arc::default(),
-            acked: Arc::default(),
+            progress: Arc::default(),
             writing: None,
         })
     }
@@ -191,15 +206,20 @@ impl OurWriter {
             building = building.set(key, *value);
         }
         self.stop.store(false, Ordering::Relaxed);
-        self.acked.store(0, Ordering::Relaxed);
-        let progress = (Arc::clone(&self.stop), Arc::clone(&self.acked));
+        self.progress = Arc::default();
+        let progress = (Arc::clone(&self.stop), Arc::clone(&self.progress));
         let writing = write_until(building, topic.to_owned(), partitions, progress);
         self.writing = Some(self.runtime.spawn(writing));
     }
 
     /// Records acknowledged so far.
     pub fn acked(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
+        self.progress.acked.load(Ordering::Relaxed)
+    }
+
+    /// Records that failed so far.
+    pub fn given_up(&self) -> u64 {
+        self.progress.given_up.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` further records are acknowledged, at most a minute.
@@ -207,12 +227,26 @@ impl OurWriter {
     /// # Errors
     /// When they are not.
     pub fn wait_for(&self, more: u64) -> Result<(), Failure> {
-        let (start, aim) = (Instant::now(), self.acked() + more);
-        while self.acked() < aim {
+        let aim = self.acked() + more;
+        self.wait(&format!("{aim} records acknowledged"), || self.acked() >= aim)
+    }
+
+    /// Waits until a further record is given up, at most a minute.
+    ///
+    /// # Errors
+    /// When none is.
+    pub fn wait_for_given_up(&self) -> Result<(), Failure> {
+        let before = self.given_up();
+        self.wait("a record given up", || self.given_up() > before)
+    }
+
+    fn wait(&self, what: &str, happened: impl Fn() -> bool) -> Result<(), Failure> {
+        let start = Instant::now();
+        while !happened() {
             if start.elapsed() > 2 * PATIENCE {
+                let (acked, given_up) = (self.acked(), self.given_up());
                 return Err(format!(
-                    "{} of {aim} records are acknowledged, and no more",
-                    self.acked()
+                    "{what}: does not happen; {acked} acknowledged, {given_up} given up"
                 ));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -235,7 +269,7 @@ async fn write_until(
     building: ProducerBuilder,
     topic: String,
     partitions: i32,
-    (stop, acked): (Arc<AtomicBool>, Arc<AtomicU64>),
+    (stop, progress): (Arc<AtomicBool>, Arc<Progress>),
 ) -> Result<Told, Failure> {
     let text = |error: ottla::Error| error.to_string();
     let producer = building.build().await.map_err(text)?;
@@ -259,7 +293,7 @@ async fn write_until(
                 settle(number, delivery.await, &mut told);
             }
         }
-        acked.store(told.acked.len() as u64, Ordering::Relaxed);
+        progress.tell(&told);
     }
     for (number, delivery) in outstanding {
         settle(number, delivery.await, &mut told);

@@ -51,6 +51,9 @@ pub enum Action {
     /// So many of its bytes go on; the rest, and everything behind it, waits for [`Proxy::release`]. The rest goes on even
     /// if the other side has hung up meanwhile: that is how a late copy comes into being.
     Hold(usize),
+    /// Like [`Action::Hold`], and from that moment new connections are closed at once, until [`Proxy::admit`]: who has hung
+    /// up cannot try again.
+    HoldAndRefuse(usize),
 }
 
 /// An [`Action`], once, on one frame.
@@ -71,6 +74,8 @@ pub struct Rule {
 pub struct Counts {
     /// Connections taken.
     pub connections: u64,
+    /// Connections closed at once, because of [`Action::HoldAndRefuse`].
+    pub refused: u64,
     /// Connections of which both directions have ended.
     pub ended: u64,
     /// Frames read, by direction and API number.
@@ -130,6 +135,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     upstream: u16,
+    refuses: bool,
     latency: Duration,
     rules: Vec<Rule>,
     counts: Counts,
@@ -238,6 +244,11 @@ impl Proxy {
         self.shared.releases.send_modify(|releases| *releases += 1);
     }
 
+    /// New connections are taken again after [`Action::HoldAndRefuse`].
+    pub fn admit(&self) {
+        self.shared.lock().refuses = false;
+    }
+
     /// What it saw and did so far.
     pub fn counts(&self) -> Counts {
         self.shared.lock().counts.clone()
@@ -268,9 +279,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let shared = shared.clone();
         tokio::spawn(async move {
-            let upstream = shared.lock().upstream;
+            let (upstream, refuses) = {
+                let state = shared.lock();
+                (state.upstream, state.refuses)
+            };
             // A broker that is not there: the client's connection is closed, as a refused one nearly is.
-            if upstream == 0 {
+            if refuses {
+                shared.count(|counts| counts.refused += 1);
+            }
+            if upstream == 0 || refuses {
                 return;
             }
             let Ok(broker) = TcpStream::connect(("127.0.0.1", upstream)).await else {

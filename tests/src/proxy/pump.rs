@@ -217,6 +217,10 @@ impl Writer<'_> {
                 return true;
             }
             Some(Action::Hold(count)) => self.hold(&bytes, count).await,
+            Some(Action::HoldAndRefuse(count)) => {
+                shared.lock().refuses = true;
+                self.hold(&bytes, count).await
+            }
         };
         match self.later.take() {
             Some(later) => went_on && self.put(&later).await,

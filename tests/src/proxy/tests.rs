@@ -215,6 +215,28 @@ fn a_held_request_arrives_after_the_client_has_hung_up() {
 }
 
 #[test]
+fn who_hangs_up_on_a_held_request_cannot_connect_again_before_being_admitted() {
+    let mut line = line();
+    line.proxy.arm(rule(Side::Request, 0, Action::HoldAndRefuse(10)));
+    line.client.write_all(&request(ApiKey::Produce, 1)).unwrap();
+    line.proxy.wait("holding", |counts| counts.held == 1).unwrap();
+    for refused in 1..=3 {
+        assert_eq!(rest(&mut connect(line.proxy.port())), b"");
+        line.proxy
+            .wait("a refusal", |counts| counts.refused == refused)
+            .unwrap();
+    }
+    line.proxy.admit();
+    let mut client = connect(line.proxy.port());
+    let mut broker = line.listener.accept().unwrap().0;
+    client.write_all(&request(ApiKey::Produce, 2)).unwrap();
+    assert_eq!(take(&mut broker, 24), request(ApiKey::Produce, 2));
+    // What was held is still held, and is not forgotten.
+    line.proxy.release();
+    assert_eq!(take(&mut line.broker, 24), request(ApiKey::Produce, 1));
+}
+
+#[test]
 fn latency_keeps_the_order_and_a_broker_that_is_not_there_is_an_end() {
     let mut line = line();
     line.proxy.set_latency(Duration::from_millis(1));

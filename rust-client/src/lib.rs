@@ -96,14 +96,16 @@ pub use config::DeliverySemantics;
 #[doc(hidden)]
 pub use consumer::fuzzing;
 pub use consumer::{
-    Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader, OwnedRecord,
+    Arrivals, Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader,
+    OwnedRecord,
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_client_state::partitioner::{Partitioner, UnknownPartitioner};
 pub use ottla_protocol::{ErrorCode, Uuid};
 pub use producer::{
     Acknowledgement, BrokerMetrics, Closed, Delivery, Flushed, Histogram, OutgoingRecord, PartitionerError, Producer,
-    ProducerBuilder, ProducerEvent, ProducerMetrics, ProducerObserver, Topic, TopicMetrics, TrySendError, Unplaced,
+    ProducerBuilder, ProducerEvent, ProducerMetrics, ProducerObserver, Report, Reported, Reports, Topic, TopicMetrics,
+    TrySendError, Unplaced,
 };
 pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
 

@@ -49,6 +49,14 @@ impl AdminBuilder {
         self.set("default.api.timeout.ms", timeout.as_millis())
     }
 
+    /// Looks for mistakes in keys and values, without connecting.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`] for the first one.
+    pub fn validate(&self) -> Result<()> {
+        self.settings.clone().admin().map(drop)
+    }
+
     /// Checks the configuration and connects.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ mod records;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ottla_client_state::TopicPartition;
@@ -74,6 +74,14 @@ impl ConsumerBuilder {
         )
     }
 
+    /// Looks for mistakes in keys and values, without connecting.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for the first one.
+    pub fn validate(&self) -> Result<()> {
+        self.settings.clone().consumer().map(drop)
+    }
+
     /// Checks the configuration, connects, and starts to fetch what was assigned.
     ///
     /// # Errors
@@ -102,12 +110,19 @@ impl ConsumerBuilder {
 #[derive(Debug)]
 pub struct Consumer {
     shared: Arc<Shared>,
-    /// The fetch that is being given out.
-    open: Option<OpenFetch>,
-    decompressor: Decompressor,
+    /// Whoever hands records over holds this; so two at once never mix the order.
+    reader: Mutex<Reader>,
     options: DecodeOptions,
     arrived: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
+}
+
+/// What handing over needs.
+#[derive(Debug)]
+struct Reader {
+    /// The fetch that is being given out.
+    open: Option<OpenFetch>,
+    decompressor: Decompressor,
 }
 
 impl Consumer {
@@ -145,8 +160,10 @@ impl Consumer {
         let (arrived, closed) = (shared.arrived.subscribe(), shared.closed.subscribe());
         Ok(Consumer {
             shared,
-            open: None,
-            decompressor: Decompressor::new(),
+            reader: Mutex::new(Reader {
+                open: None,
+                decompressor: Decompressor::new(),
+            }),
             options,
             arrived,
             closed,
@@ -329,7 +346,7 @@ impl Consumer {
             if *self.closed.borrow_and_update() {
                 return Ok(None);
             }
-            let records = self.take()?;
+            let records = self.take(self.shared.config.max_poll_records)?;
             if !records.is_empty() {
                 return Ok(Some(records));
             }
@@ -351,18 +368,47 @@ impl Consumer {
         }
     }
 
+    /// The records that are here already, without waiting: at most `most`, or `max.poll.records` if that is `None`.
+    /// Gives no records when there are none yet ([`Consumer::arrivals`] tells when to look again), and `None` after the
+    /// consumer was closed.
+    ///
+    /// For event loops of one's own. Several threads may call it; each record is handed to one of them.
+    ///
+    /// # Errors
+    /// As [`Consumer::poll`].
+    pub fn try_poll(&self, most: Option<usize>) -> Result<Option<ConsumerRecords>> {
+        if *self.shared.closed.borrow() {
+            return Ok(None);
+        }
+        let most = most.map_or(self.shared.config.max_poll_records, |most| most.max(1));
+        self.take(most).map(Some)
+    }
+
+    /// Something to wait with until [`Consumer::try_poll`] may have something to give.
+    pub fn arrivals(&self) -> Arrivals {
+        let mut arrivals = Arrivals {
+            arrived: self.shared.arrived.subscribe(),
+            closed: self.shared.closed.subscribe(),
+        };
+        // What is there already counts as new: nobody has looked yet.
+        arrivals.arrived.mark_changed();
+        arrivals
+    }
+
     /// Takes what the buffer has, without waiting. All that is taken is returned.
-    fn take(&mut self) -> Result<ConsumerRecords> {
-        let most = self.shared.config.max_poll_records;
+    fn take(&self, most: usize) -> Result<ConsumerRecords> {
         let mut records = ConsumerRecords::default();
+        // A panic while decoding leaves at worst a fetch that is gone; it is fetched again.
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = &mut *reader;
         while records.len() < most {
             // Records that were taken already go first; their errors wait for the next poll.
             if records.is_empty() {
                 self.next_error()?;
             }
-            let Some(mut open) = self.next_open() else { break };
-            let step = open.next(most - records.len(), self.options, &mut self.decompressor);
-            if let Some(chunk) = self.settle(open, step) {
+            let Some(mut open) = self.next_open(reader) else { break };
+            let step = open.next(most - records.len(), self.options, &mut reader.decompressor);
+            if let Some(chunk) = self.settle(reader, open, step) {
                 records.push(chunk);
             }
         }
@@ -386,12 +432,12 @@ impl Consumer {
     }
 
     /// The fetch to read from, if there is one whose records are wanted now.
-    fn next_open(&mut self) -> Option<OpenFetch> {
+    fn next_open(&self, reader: &mut Reader) -> Option<OpenFetch> {
         let mut state = self.shared.lock();
         let State {
             subscription, buffer, ..
         } = &mut *state;
-        if let Some(open) = self.open.take() {
+        if let Some(open) = reader.open.take() {
             if !subscription.is_current(&open.partition, open.fence) {
                 buffer.release(open.bytes_left());
             } else if subscription.is_paused(&open.partition) {
@@ -409,7 +455,12 @@ impl Consumer {
     }
 
     /// Moves the position over what a step gave, and lets go of its bytes. Gives the records if they are still wanted.
-    fn settle(&mut self, open: OpenFetch, step: std::result::Result<Step, RecordError>) -> Option<records::Chunk> {
+    fn settle(
+        &self,
+        reader: &mut Reader,
+        open: OpenFetch,
+        step: std::result::Result<Step, RecordError>,
+    ) -> Option<records::Chunk> {
         let mut guard = self.shared.lock();
         let State {
             subscription, buffer, ..
@@ -419,13 +470,13 @@ impl Consumer {
             Ok(Step::Records { chunk, released }) => {
                 buffer.release(released);
                 let current = subscription.advance(&partition, fence, chunk.next_offset, released);
-                self.open = Some(open);
+                reader.open = Some(open);
                 current.then_some(chunk)
             }
             Ok(Step::Skipped { next_offset, released }) => {
                 buffer.release(released);
                 subscription.advance(&partition, fence, next_offset, released);
-                self.open = Some(open);
+                reader.open = Some(open);
                 None
             }
             Ok(Step::End) => {
@@ -541,6 +592,30 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.shared.closed.send_replace(true);
         self.shared.client.close();
+    }
+}
+
+/// Tells when [`Consumer::try_poll`] may have something to give.
+#[derive(Debug, Clone)]
+pub struct Arrivals {
+    arrived: watch::Receiver<u64>,
+    closed: watch::Receiver<bool>,
+}
+
+impl Arrivals {
+    /// Waits until something has arrived since the last call returned (records, an error, a position), or the consumer was
+    /// closed. The first call returns at once. Cancel-safe.
+    ///
+    /// Call it, then poll until nothing comes, then call it again: nothing is missed that way.
+    pub async fn next(&mut self) {
+        if *self.closed.borrow() {
+            return;
+        }
+        // An error means that the consumer is gone, which is as good as closed.
+        tokio::select! {
+            _ = self.arrived.changed() => {}
+            _ = self.closed.changed() => {}
+        }
     }
 }
 

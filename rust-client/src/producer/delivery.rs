@@ -6,6 +6,7 @@
 //! Records of a batch complete in order: usually all at once, in parts if the batch had to be cut.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use ottla_client_state::batch::Written;
 
 use super::flush::Flushed;
+use super::reports::{Awaited, Report, Reported, Reports, settle_untagged};
 use crate::error::{Error, Persisted, Result};
 use crate::record::{RecordMetadata, TopicPartition};
 
@@ -54,6 +56,59 @@ impl Delivery {
     /// The result, if it is known already.
     pub fn try_result(&self) -> Option<Result<RecordMetadata>> {
         self.cell.is_done(self.index).then(|| self.result())
+    }
+
+    /// Has this record's fate told to `reports` under `tag`, and lets go of the ticket.
+    ///
+    /// Tags that follow each other in the order of sending are told together; see [`Report`].
+    #[inline]
+    pub fn report(self, reports: &Arc<Reports>, tag: u64) {
+        let mut inner = self.cell.lock();
+        if !self.cell.is_done(self.index) {
+            inner.await_report(reports, self.index, tag, self.timestamp);
+            return;
+        }
+        drop(inner);
+        let result = self.result().map(|metadata| Reported {
+            base_offset: metadata.offset,
+            timestamp: metadata.timestamp,
+        });
+        reports.add(Report {
+            first: tag,
+            count: 1,
+            partition: self.cell.partition.clone(),
+            result,
+        });
+    }
+
+    /// Has this record told to `reports` only if it fails, as [`Report::UNTAGGED`], and lets go of the ticket.
+    ///
+    /// Once a batch has one such record, each failed record of it that has no tag is told of; a program should not also
+    /// await tickets of the same producer.
+    #[inline]
+    pub fn report_failure(self, reports: &Arc<Reports>) {
+        if self.cell.untagged.get().is_none() {
+            self.report_failures(reports);
+        }
+    }
+
+    #[cold]
+    fn report_failures(self, reports: &Arc<Reports>) {
+        let inner = self.cell.lock();
+        let done = self.cell.is_done(self.index);
+        if !done {
+            // It is set once; nobody else can complete the batch meanwhile.
+            let _ = self.cell.untagged.set(reports.clone());
+        }
+        drop(inner);
+        if done && let Err(error) = self.result() {
+            reports.add(Report {
+                first: Report::UNTAGGED,
+                count: 1,
+                partition: self.cell.partition.clone(),
+                result: Err(error),
+            });
+        }
     }
 
     /// Has its acknowledgement told to observers when it is complete. False if it is complete already.
@@ -130,7 +185,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn of_record(&self, place: u32) -> Error {
+    pub fn of_record(&self, place: u32) -> Error {
         let own = self.of_records.iter().find(|(index, _)| *index == place);
         own.map_or_else(|| self.error.clone(), |(_, error)| error.clone())
     }
@@ -146,6 +201,8 @@ pub(super) struct Cell {
     done: AtomicU32,
     /// The result of a batch that was acknowledged whole, as nearly all are; read without the lock.
     whole: OnceLock<Written>,
+    /// Who is told of records that failed and that nobody else waits for.
+    untagged: OnceLock<Arc<Reports>>,
     inner: Mutex<Inner>,
 }
 
@@ -155,6 +212,8 @@ struct Inner {
     wakers: Vec<Waker>,
     /// Records whose acknowledgement is to be told to observers: place and timestamp.
     watched: Vec<(u32, i64)>,
+    /// Records whose fate goes into reports; almost always of one place.
+    awaited: Vec<Awaited>,
 }
 
 #[derive(Debug)]
@@ -165,6 +224,16 @@ struct Part {
 }
 
 impl Inner {
+    #[inline]
+    fn await_report(&mut self, reports: &Arc<Reports>, index: u32, tag: u64, timestamp: i64) {
+        if let Some(known) = self.awaited.iter_mut().find(|awaited| awaited.is_for(reports)) {
+            return known.add(index, tag, timestamp);
+        }
+        let mut awaited = Awaited::new(reports);
+        awaited.add(index, tag, timestamp);
+        self.awaited.push(awaited);
+    }
+
     /// One task often awaits many records of a batch, one after the other or together; once is enough for it.
     fn register(&mut self, waker: &Waker) {
         if !self.wakers.iter().rev().take(4).any(|known| known.will_wake(waker)) {
@@ -180,6 +249,7 @@ impl Cell {
             room,
             done: AtomicU32::new(0),
             whole: OnceLock::new(),
+            untagged: OnceLock::new(),
             inner: Mutex::default(),
         }
     }
@@ -203,9 +273,29 @@ impl Cell {
             // It is set once: nothing completes a batch after its last part.
             let _ = self.whole.set(*written);
         }
+        // Told under the lock, so that the reports of a partition keep the order of its batches.
+        let told = self.tell(&mut inner, first..end, &result);
         inner.parts.push(Part { first, end, result });
         self.done.store(if last { u32::MAX } else { end }, Ordering::Release);
-        std::mem::take(&mut inner.wakers)
+        let mut wakers = std::mem::take(&mut inner.wakers);
+        wakers.extend(told);
+        wakers
+    }
+
+    /// Puts the records of `part` into the reports that wait for them; gives whom to wake.
+    fn tell(&self, inner: &mut Inner, part: Range<u32>, result: &Result<Written, Failed>) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        let mut tagged = 0;
+        for awaited in &mut inner.awaited {
+            let (waker, records) = awaited.settle(&self.partition, &part, result);
+            tagged += records;
+            wakers.extend(waker);
+        }
+        if let (Err(failed), Some(reports)) = (result, self.untagged.get()) {
+            let count = (part.end - part.start).saturating_sub(tagged);
+            wakers.extend(settle_untagged(reports, &self.partition, count, &failed.error));
+        }
+        wakers
     }
 
     /// Waits until the records before `end` are complete. Cancel-safe.

@@ -12,6 +12,7 @@
 //! | `produce` | a request out of batches, outcomes out of an answer |
 //! | `identity` | the producer id of an idempotent producer |
 //! | `delivery` | the tickets |
+//! | `reports` | the fates of many records, told together |
 //! | `watch` | metrics, observers, tracing |
 //! | `flush` | waits for tickets and counts their fates |
 //!
@@ -24,6 +25,7 @@ mod flush;
 mod identity;
 mod placing;
 mod produce;
+mod reports;
 mod send;
 mod sender;
 mod shared;
@@ -41,6 +43,7 @@ use ottla_client_state::sequence::Reason;
 pub use delivery::Delivery;
 pub use flush::Flushed;
 pub use placing::{PartitionerError, Unplaced};
+pub use reports::{Report, Reported, Reports};
 pub use watch::{
     Acknowledgement, BrokerMetrics, Histogram, OutgoingRecord, ProducerEvent, ProducerMetrics, ProducerObserver,
     TopicMetrics,
@@ -457,6 +460,14 @@ impl ProducerBuilder {
     {
         self.custom = Some(Custom::new(choose));
         self
+    }
+
+    /// Looks for mistakes in keys and values, without connecting.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for the first one.
+    pub fn validate(&self) -> Result<()> {
+        self.settings.clone().producer().map(drop)
     }
 
     /// Connects to the cluster.

@@ -175,8 +175,8 @@ impl Error {
         &self.inner.message
     }
 
-    /// A new error; whether it is retriable follows from its kind.
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+    /// A new error, for code that stands between a client and its user; whether it is retriable follows from its kind.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let retriable = matches!(
             kind,
             ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Timeout | ErrorKind::QueueFull

@@ -107,7 +107,7 @@ pub use producer::{
     ProducerBuilder, ProducerEvent, ProducerMetrics, ProducerObserver, Report, Reported, Reports, Topic, TopicMetrics,
     TrySendError, Unplaced,
 };
-pub use record::{Header, Headers, Record, RecordMetadata, TimestampType, TopicPartition};
+pub use record::{Header, Headers, RawHeaders, Record, RecordMetadata, TimestampType, TopicPartition};
 
 /// The partition of a record with this key in a topic with `partitions` partitions, by the default rule: murmur2, as in
 /// Java. Gives `None` if there are no partitions. For other rules: [`Partitioner::partition_for_key`].

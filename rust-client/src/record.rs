@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use ottla_client_state::TopicPartition;
-pub use ottla_protocol::records::{Header, Headers, TimestampType};
+pub use ottla_protocol::records::{Header, Headers, RawHeaders, TimestampType};
 
 /// One record to be sent.
 ///
@@ -113,6 +113,16 @@ impl<'a> Record<'a> {
     /// The topic that the record goes to.
     pub fn topic(&self) -> &'a str {
         self.topic
+    }
+
+    /// The partition, if one was asked for.
+    pub fn get_partition(&self) -> Option<i32> {
+        self.partition
+    }
+
+    /// The timestamp in milliseconds since 1970, if one was given.
+    pub fn get_timestamp(&self) -> Option<i64> {
+        self.timestamp
     }
 
     /// The key, if it has one.

@@ -313,6 +313,12 @@ pub struct Headers<'a> {
     raw: RawHeaders<'a>,
 }
 
+impl<'a> From<RawHeaders<'a>> for Headers<'a> {
+    fn from(raw: RawHeaders<'a>) -> Self {
+        Headers { raw }
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = Result<Header<'a>, RecordError>;
 
@@ -339,6 +345,16 @@ pub struct RawHeaders<'a> {
 }
 
 impl<'a> RawHeaders<'a> {
+    /// How many are yet to come, and their bytes: what [`RawHeaders::resume`] takes.
+    pub fn remaining(&self) -> (u32, &'a [u8]) {
+        (self.left, self.rest)
+    }
+
+    /// Reads on where another iterator over the same headers stood.
+    pub fn resume(left: u32, rest: &'a [u8]) -> Self {
+        RawHeaders { left, rest, index: 0 }
+    }
+
     fn fail(&mut self, flaw: RecordFlaw) -> RecordError {
         self.left = 0;
         self.rest = &[];

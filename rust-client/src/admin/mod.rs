@@ -91,6 +91,12 @@ pub struct Admin {
     config: AdminConfig,
 }
 
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.client.close();
+    }
+}
+
 impl Admin {
     /// Collects a configuration.
     pub fn builder() -> AdminBuilder {
@@ -130,9 +136,9 @@ impl Admin {
         list_offsets_until(&self.client, IsolationLevel::ReadUncommitted, queries, self.deadline()).await
     }
 
-    /// Closes the connections. Calls that are open end with an error.
+    /// Closes the connections, as dropping it does. Calls that are open end with an error.
     pub async fn close(self) {
-        self.client.close();
+        drop(self);
     }
 
     fn deadline(&self) -> Instant {

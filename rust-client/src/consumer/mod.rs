@@ -34,7 +34,7 @@ use fetcher::{Shared, State};
 
 pub use offsets::ListedOffset;
 pub(crate) use offsets::{EARLIEST, LATEST, Queries, list_offsets_until};
-pub use records::{ConsumerRecord, ConsumerRecords, Iter, OwnedHeader, OwnedRecord};
+pub use records::{ConsumerRecord, ConsumerRecords, Iter, OwnedHeader, OwnedRecord, RecordRun};
 
 /// Collects the configuration of a [`Consumer`].
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_client_state::TopicPartition;
-use ottla_protocol::records::{Headers, Record, RecordIter, RecordOrigin, TimestampType};
+use ottla_protocol::records::{Headers, RawHeaders, Record, RecordIter, RecordOrigin, TimestampType};
 
 /// Records of one batch that follow each other.
 #[derive(Debug, Clone)]
@@ -67,6 +67,11 @@ impl ConsumerRecords {
             .flat_map(chunk_records)
     }
 
+    /// The records by the buffers they lie in, for who builds an index of them: one run is a part of one batch.
+    pub fn runs(&self) -> impl ExactSizeIterator<Item = RecordRun<'_>> {
+        self.chunks.iter().map(|chunk| RecordRun { chunk })
+    }
+
     /// The partitions that have records here, each once, in the order of appearance.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         let mut partitions: Vec<TopicPartition> = Vec::new();
@@ -102,6 +107,49 @@ impl<'a> IntoIterator for &'a ConsumerRecords {
 
     fn into_iter(self) -> Iter<'a> {
         self.iter()
+    }
+}
+
+/// Records of one partition that follow each other and share one buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRun<'a> {
+    chunk: &'a Chunk,
+}
+
+impl<'a> RecordRun<'a> {
+    /// Topic and partition of all of them.
+    pub fn topic_partition(&self) -> &'a TopicPartition {
+        &self.chunk.partition
+    }
+
+    /// The uncompressed bytes that keys, values and headers of these records borrow from.
+    pub fn bytes(&self) -> &'a Bytes {
+        &self.chunk.records
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.chunk.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.chunk.count == 0
+    }
+
+    /// The records.
+    pub fn iter(&self) -> impl Iterator<Item = ConsumerRecord<'a>> + use<'a> {
+        chunk_records(self.chunk)
+    }
+
+    /// The leader epoch in which they were appended; -1 if the broker did not say.
+    pub fn leader_epoch(&self) -> i32 {
+        self.chunk.leader_epoch
+    }
+
+    /// Whose clock the timestamps are.
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.chunk.origin.timestamp_type()
     }
 }
 
@@ -199,6 +247,11 @@ impl<'a> ConsumerRecord<'a> {
     /// The headers in order, read when asked for. A key that is not UTF-8 ends them with an error.
     pub fn headers(&self) -> Headers<'a> {
         self.record.headers()
+    }
+
+    /// The headers as they are in the record, whose keys may not be UTF-8.
+    pub fn raw_headers(&self) -> RawHeaders<'a> {
+        self.record.raw_headers()
     }
 
     /// The leader epoch in which the record was appended; -1 if the broker did not say.

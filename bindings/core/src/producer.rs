@@ -1,0 +1,430 @@
+//! Sending without waiting.
+//!
+//! In: records, borrowed, each with a [`Receipt`]. Out: reports, in runs, and one wake-up for all that have gathered. Before
+//! the producer is connected, before a topic's metadata is here, and while `buffer.memory` is full, records are parked and
+//! go on by themselves in their order; [`Sent`] says so, for a skin that wants its caller to wait.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use ottla::{Closed, Delivery, Flushed, ProducerMetrics, Record, Report, Reports, TopicPartition, TrySendError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::Pairs;
+use crate::error::Error;
+use crate::parked::{Lanes, Parked, Place};
+use crate::runtime::{Owned, spawn};
+
+const WHAT: &str = "producer";
+
+/// Kafka's defaults.
+const MAX_BLOCK_MS: u64 = 60_000;
+const BUFFER_MEMORY: usize = 32 << 20;
+
+/// The most records that may be parked, as a share of `buffer.memory`.
+const PARKED_SHARE: usize = 4;
+
+/// What a caller wants to hear of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// Its fate, under this tag. Tags that grow by one in the order of sending are told together.
+    Tag(u64),
+    /// Nothing, unless it fails; then it is [`Unclaimed`].
+    None,
+}
+
+/// Where a record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Into a batch.
+    Queued,
+    /// It is accepted and goes on by itself, but should keep its caller from sending more: wait for
+    /// [`Producer::ready`].
+    Parked,
+}
+
+/// Records that failed and that nobody wanted a receipt for, since the last time they were taken.
+#[derive(Debug, Clone)]
+pub struct Unclaimed {
+    /// How many.
+    pub count: u64,
+    /// Where the first of them was going.
+    pub partition: TopicPartition,
+    /// Why the first of them failed.
+    pub first: Error,
+}
+
+/// A producer. Calls never wait, unless they return a future. May be used from any number of threads.
+pub struct Producer {
+    inner: Owned<Arc<Inner>>,
+}
+
+struct Inner {
+    client: OnceLock<Result<ottla::Producer, Error>>,
+    connected: watch::Sender<bool>,
+    closed: AtomicBool,
+    lanes: Lanes,
+    reports: Arc<Reports>,
+    failures: Arc<Reports>,
+    unclaimed: Mutex<Option<Unclaimed>>,
+    max_block: Duration,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Producer")
+    }
+}
+
+impl Inner {
+    /// The client, once it is there.
+    async fn client(&self) -> Result<ottla::Producer, Error> {
+        let mut connected = self.connected.subscribe();
+        // The sender lives as long as we do.
+        let _ = connected.wait_for(|connected| *connected).await;
+        match self.client.get() {
+            Some(client) => client.clone(),
+            None => Err(Error::closed(WHAT)),
+        }
+    }
+
+    #[inline]
+    fn register(&self, delivery: Delivery, receipt: Receipt) {
+        match receipt {
+            Receipt::Tag(tag) => delivery.report(&self.reports, tag),
+            Receipt::None => delivery.report_failure(&self.failures),
+        }
+    }
+
+    /// A record that never got into a batch.
+    fn refuse(&self, topic: &str, receipt: Receipt, error: &Error) {
+        let error = match error {
+            Error::Client(error) => error.clone(),
+            // Reports carry the client's errors; what the border says of a parked record is said there as well.
+            Error::Border(_) => ottla::Error::new(ottla::ErrorKind::Closed, error.to_string()),
+        };
+        let (reports, first) = match receipt {
+            Receipt::Tag(tag) => (&self.reports, tag),
+            Receipt::None => (&self.failures, Report::UNTAGGED),
+        };
+        reports.add(Report {
+            first,
+            count: 1,
+            partition: Arc::new(TopicPartition::new(topic, -1)),
+            result: Err(error),
+        });
+    }
+
+    /// Sends what is in the lane of a topic, until it is empty.
+    async fn serve(self: Arc<Self>, topic: String) {
+        let client = self.client().await;
+        let mut last: Option<Error> = None;
+        while let Some(parked) = self.lanes.next(&topic) {
+            let sent = match &client {
+                Ok(client) => send_parked(client, &topic, &parked, last.as_ref()).await,
+                Err(error) => Err(error.clone()),
+            };
+            match sent {
+                Ok(delivery) => {
+                    last = None;
+                    self.register(delivery, parked.receipt);
+                }
+                Err(error) => {
+                    self.refuse(&topic, parked.receipt, &error);
+                    last = Some(error);
+                }
+            }
+            self.lanes.went(&topic, &parked);
+        }
+    }
+
+    fn refuse_parked(&self) -> u64 {
+        let left = self.lanes.close();
+        let error = Error::from(ottla::Error::new(
+            ottla::ErrorKind::Closed,
+            "the producer was closed before the record could be put into a batch",
+        ));
+        for (topic, parked) in &left {
+            self.refuse(topic, parked.receipt, &error);
+        }
+        left.len() as u64
+    }
+}
+
+/// Sends a parked record. Those behind one that waited in vain do not each wait that long again.
+async fn send_parked(
+    client: &ottla::Producer,
+    topic: &str,
+    parked: &Parked,
+    last: Option<&Error>,
+) -> Result<Delivery, Error> {
+    let sending = client.send(parked.record(topic));
+    let Some(last) = last else {
+        return Ok(sending.await?);
+    };
+    match tokio::time::timeout_at(parked.deadline, sending).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(last.clone()),
+    }
+}
+
+impl Producer {
+    /// Checks the configuration and begins to connect. `waker` is woken when there are reports, or unclaimed failures.
+    ///
+    /// # Errors
+    /// A mistake in the configuration, or no threads.
+    pub fn start(pairs: Pairs, waker: Waker) -> Result<Producer, Error> {
+        let max_block = number(&pairs, "max.block.ms").unwrap_or(MAX_BLOCK_MS);
+        let memory = number(&pairs, "buffer.memory").map_or(BUFFER_MEMORY, |bytes| bytes as usize);
+        let builder = ottla::Producer::from_properties(pairs)?;
+        builder.validate()?;
+        let inner = Arc::new(Inner {
+            client: OnceLock::new(),
+            connected: watch::channel(false).0,
+            closed: AtomicBool::new(false),
+            lanes: Lanes::new(memory / PARKED_SHARE),
+            reports: Reports::new(waker.clone()),
+            failures: Reports::new(waker),
+            unclaimed: Mutex::default(),
+            max_block: Duration::from_millis(max_block),
+        });
+        let connecting = inner.clone();
+        spawn(async move {
+            let client = builder.build().await.map_err(Error::from);
+            // Nobody else sets it.
+            let _ = connecting.client.set(client);
+            connecting.connected.send_replace(true);
+        })?;
+        Ok(Producer {
+            inner: Owned::new(WHAT, inner),
+        })
+    }
+
+    /// Waits until the producer has connected.
+    ///
+    /// # Errors
+    /// No bootstrap server answered, or the broker did not accept us.
+    pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let inner = self.shared();
+        async move { inner?.client().await.map(|_| ()) }
+    }
+
+    /// Sends a record. Its bytes are copied; it is accepted unless there is an error.
+    ///
+    /// # Errors
+    /// The record itself cannot be sent; the producer is closed, could not connect, or came through a fork; too much is
+    /// parked ([`Kind::QueueFull`](crate::Kind::QueueFull): wait for [`ready`](Producer::ready) and send again).
+    #[inline]
+    pub fn send(&self, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+        let inner = self.inner.get()?;
+        if inner.lanes.are_empty()
+            && let Some(Ok(client)) = inner.client.get()
+        {
+            return match client.try_send(record) {
+                Ok(delivery) => {
+                    inner.register(delivery, receipt);
+                    Ok(Sent::Queued)
+                }
+                Err(TrySendError::Failed(error)) => Err(error.into()),
+                Err(TrySendError::QueueFull(record) | TrySendError::UnknownTopic(record)) => {
+                    park(inner, &record, receipt)
+                }
+                Err(other) => Err(ottla::Error::from(other).into()),
+            };
+        }
+        send_slowly(inner, record, receipt)
+    }
+
+    /// Reports that have gathered.
+    ///
+    /// # Errors
+    /// The producer came through a fork.
+    pub fn take_reports(&self) -> Result<Vec<Report>, Error> {
+        Ok(self.inner.get()?.reports.take())
+    }
+
+    /// Records without a receipt that failed since the last call.
+    ///
+    /// # Errors
+    /// The producer came through a fork.
+    pub fn take_unclaimed(&self) -> Result<Option<Unclaimed>, Error> {
+        let inner = self.inner.get()?;
+        let mut unclaimed = inner.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in inner.failures.take() {
+            let Err(error) = report.result else { continue };
+            let known = unclaimed.get_or_insert_with(|| Unclaimed {
+                count: 0,
+                partition: TopicPartition::clone(&report.partition),
+                first: error.into(),
+            });
+            known.count += u64::from(report.count);
+        }
+        Ok(unclaimed.take())
+    }
+
+    /// Waits until more records can be taken, after [`Sent::Parked`] or a full queue.
+    pub fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let inner = self.shared();
+        async move {
+            inner?.lanes.roomy().await;
+            Ok(())
+        }
+    }
+
+    /// Waits until nothing is parked any more of what is parked now: for callers that are to feel every wait, as those of
+    /// a blocking `send` are.
+    pub fn unparked(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let inner = self.shared();
+        async move {
+            inner?.lanes.passed().await;
+            Ok(())
+        }
+    }
+
+    /// Sends everything queued so far without lingering, waits until each record of it is delivered or has failed, at most
+    /// for `timeout`, and counts. Reports and unclaimed failures of these records are there when it is done.
+    pub fn flush(&self, timeout: Option<Duration>) -> impl Future<Output = Result<Flushed, Error>> + Send + use<> {
+        let inner = self.shared();
+        async move {
+            let inner = inner?;
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let passed = async {
+                inner.lanes.passed().await;
+                inner.client().await
+            };
+            let client = match within(deadline, passed).await {
+                Some(client) => client?,
+                None => {
+                    return Ok(Flushed {
+                        pending: inner.lanes.count(),
+                        ..Flushed::default()
+                    });
+                }
+            };
+            Ok(match deadline {
+                Some(deadline) => client.flush_timeout(deadline - Instant::now()).await,
+                None => client.flush().await,
+            })
+        }
+    }
+
+    /// Takes no more records, sends what is queued, and ends the producer, at the latest after `timeout`; every record
+    /// is reported then. Counts all records since the start. A second call finds nothing left to do.
+    pub fn close(&self, timeout: Duration) -> impl Future<Output = Result<Closed, Error>> + Send + use<> {
+        let inner = self.shared();
+        async move {
+            let inner = inner?;
+            inner.closed.store(true, Ordering::Release);
+            let deadline = Instant::now().checked_add(timeout);
+            let passed = async {
+                inner.lanes.passed().await;
+                inner.client().await
+            };
+            let client = within(deadline, passed).await;
+            let refused = inner.refuse_parked();
+            let mut counted = match client {
+                Some(Ok(client)) => close_client(&client, deadline, timeout).await?,
+                // Not connected, and not to be: there is nothing to end.
+                Some(Err(_)) => Closed::default(),
+                None => match inner.client.get() {
+                    Some(Ok(client)) => client.close(Duration::ZERO).await?,
+                    _ => Closed::default(),
+                },
+            };
+            // What was on its way from its lane when the client was closed is refused by it.
+            inner.lanes.settled().await;
+            counted.failed += refused;
+            Ok(counted)
+        }
+    }
+
+    /// Whether it was closed, or came through a fork.
+    pub fn is_closed(&self) -> bool {
+        self.inner
+            .get()
+            .map_or(true, |inner| inner.closed.load(Ordering::Acquire))
+    }
+
+    /// Totals and distributions since the start; `None` before it is connected.
+    ///
+    /// # Errors
+    /// The producer came through a fork.
+    pub fn metrics(&self) -> Result<Option<ProducerMetrics>, Error> {
+        let inner = self.inner.get()?;
+        Ok(match inner.client.get() {
+            Some(Ok(client)) => Some(client.metrics()),
+            _ => None,
+        })
+    }
+
+    fn shared(&self) -> Result<Arc<Inner>, Error> {
+        self.inner.get().cloned()
+    }
+}
+
+async fn close_client(client: &ottla::Producer, deadline: Option<Instant>, timeout: Duration) -> Result<Closed, Error> {
+    let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
+    Ok(client.close(left).await?)
+}
+
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// The way of a record while others wait, or before there is a connection.
+#[cold]
+fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+    if inner.closed.load(Ordering::Acquire) {
+        return Err(Error::closed(WHAT));
+    }
+    let parked = || Parked::new(&record, receipt, inner.max_block);
+    match inner.client.get() {
+        Some(Err(error)) => return Err(error.clone()),
+        Some(Ok(client)) => {
+            if inner.lanes.park(record.topic(), false, parked)? == Place::Queued {
+                return Ok(Sent::Parked);
+            }
+            match client.try_send(record) {
+                Ok(delivery) => {
+                    inner.register(delivery, receipt);
+                    return Ok(Sent::Queued);
+                }
+                Err(TrySendError::QueueFull(record) | TrySendError::UnknownTopic(record)) => {
+                    return park(inner, &record, receipt);
+                }
+                Err(other) => return Err(ottla::Error::from(other).into()),
+            }
+        }
+        None => {}
+    }
+    park(inner, &record, receipt)
+}
+
+fn park(inner: &Arc<Inner>, record: &Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+    if inner.closed.load(Ordering::Acquire) {
+        return Err(Error::closed(WHAT));
+    }
+    let topic = record.topic();
+    let parked = || Parked::new(record, receipt, inner.max_block);
+    if inner.lanes.park(topic, true, parked)? == Place::First {
+        spawn(inner.clone().serve(topic.to_owned()))?;
+    }
+    Ok(Sent::Parked)
+}
+
+fn number(pairs: &Pairs, key: &str) -> Option<u64> {
+    // The last one counts, as in the client; what is no number is told by its own check.
+    pairs
+        .iter()
+        .rev()
+        .find(|(known, _)| known == key)
+        .and_then(|(_, value)| value.trim().parse().ok())
+}

@@ -1,0 +1,145 @@
+//! One small runtime for every client of the process, and what becomes of it in a fork.
+//!
+//! In: futures of the clients. Out: they run, on two threads that the first client starts. After `fork` the child has none
+//! of these threads, so a client that came through the fork would wait for ever: here is the number by which it is known
+//! ([`generation`]), and a new runtime for the clients that the child makes.
+//!
+//! The runtime of the parent is never ended in the child, and neither are the parent's clients: whatever lock one of the
+//! missing threads held would never be given back.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::Error;
+
+/// One may compress a batch while the other reads answers.
+const THREADS: usize = 2;
+
+/// Runtimes that a line of forks can have, one for each process in it that uses a client before it forks again.
+const FORKS: usize = 256;
+
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+static RUNTIMES: [OnceLock<std::io::Result<Runtime>>; FORKS] = [const { OnceLock::new() }; FORKS];
+
+/// How often this process was forked since the library was loaded in the first of its line. Costs one relaxed load.
+#[inline]
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// The runtime of this process.
+///
+/// # Errors
+/// Its threads cannot be started, or the process is the child of too many forks.
+pub fn runtime() -> Result<&'static Runtime, Error> {
+    watch_forks();
+    let slot = RUNTIMES.get(generation() as usize).ok_or_else(|| {
+        Error::runtime(format!(
+            "this process is the result of more than {FORKS} forks in a row"
+        ))
+    })?;
+    let start = || {
+        Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("ottla")
+            .enable_all()
+            .build()
+    };
+    slot.get_or_init(start)
+        .as_ref()
+        .map_err(|error| Error::runtime(format!("the threads of the client cannot be started: {error}")))
+}
+
+/// Has the child of a fork know that it is one.
+fn watch_forks() {
+    static ONCE: Once = Once::new();
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler is a function of this library that adds one to an atomic, which is allowed between fork and exec
+    // in a process with threads. A library that is unloaded takes the registration with it (glibc ties it to the object).
+    #[allow(unsafe_code)]
+    #[cfg(unix)]
+    ONCE.call_once(|| unsafe {
+        // It fails only without memory; then forks go unnoticed, as in other clients.
+        let _ = libc::pthread_atfork(None, None, Some(in_child));
+    });
+}
+
+/// Runs `future` on the runtime of this process.
+///
+/// # Errors
+/// As [`runtime`].
+pub fn spawn<F>(future: F) -> Result<(), Error>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    runtime()?.spawn(future);
+    Ok(())
+}
+
+/// Waits for `future` on this thread, and calls `check` every `slice` meanwhile: the place for Ctrl-C.
+///
+/// # Errors
+/// What `check` gives ends the waiting.
+pub fn wait<F, E>(future: F, slice: Duration, mut check: impl FnMut() -> Result<(), E>) -> Result<F::Output, E>
+where
+    F: Future,
+    E: From<Error>,
+{
+    let runtime = runtime()?;
+    let mut future = std::pin::pin!(future);
+    loop {
+        let within = async { tokio::time::timeout(slice, future.as_mut()).await };
+        match runtime.block_on(within) {
+            Ok(output) => return Ok(output),
+            Err(_) => check()?,
+        }
+    }
+}
+
+/// Something that belongs to the process that made it.
+///
+/// In a forked child it gives an error instead of what it holds, and dropping it there leaves what it holds alone.
+#[derive(Debug)]
+pub struct Owned<T> {
+    held: Option<T>,
+    what: &'static str,
+    generation: u32,
+}
+
+impl<T> Owned<T> {
+    /// `what` is its name in the error.
+    pub fn new(what: &'static str, held: T) -> Self {
+        watch_forks();
+        Owned {
+            held: Some(held),
+            what,
+            generation: generation(),
+        }
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// This process is a fork of the one that made it.
+    #[inline]
+    pub fn get(&self) -> Result<&T, Error> {
+        match &self.held {
+            Some(held) if self.generation == generation() => Ok(held),
+            _ => Err(Error::forked(self.what)),
+        }
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if self.generation != generation() {
+            std::mem::forget(self.held.take());
+        }
+    }
+}

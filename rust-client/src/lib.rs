@@ -97,7 +97,7 @@ pub use config::DeliverySemantics;
 pub use consumer::fuzzing;
 pub use consumer::{
     Arrivals, Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader,
-    OwnedRecord,
+    OwnedRecord, RecordRun,
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_client_state::partitioner::{Partitioner, UnknownPartitioner};

@@ -209,6 +209,7 @@ fn every_dependency_is_explained_in_the_readme() {
 
 #[test]
 fn every_crate_takes_the_workspace_lints() {
+    let workspace = read(&place::repository().join("Cargo.toml"));
     let manifests = walk(&place::repository())
         .into_iter()
         .filter(|path| path.ends_with("Cargo.toml"));
@@ -216,11 +217,29 @@ fn every_crate_takes_the_workspace_lints() {
     for path in manifests {
         let text = read(&path);
         // Folders outside the workspace (fuzzing, benchmarks) have an empty [workspace] of their own.
-        if !text.contains("[workspace") && !text.contains("[lints]\nworkspace = true") {
+        if text.contains("[workspace") || text.contains("[lints]\nworkspace = true") {
+            continue;
+        }
+        // At the border to another language some `unsafe` is needed; there it is denied, and allowed with a reason.
+        let at_the_border = path.starts_with(place::repository().join("bindings"));
+        if !at_the_border || own_lints(&text) != own_lints(&workspace) {
             faults.push(format!("{}: no `[lints] workspace = true`", path.display()));
         }
     }
     refuse(&faults);
+}
+
+/// What a manifest says about lints, `forbid` and `deny` being the same.
+fn own_lints(manifest: &str) -> Vec<String> {
+    let lints = ["lints.rust", "lints.clippy"];
+    let lines = lints.iter().flat_map(|name| {
+        let of = |name: &str| section(manifest, name).map(str::to_owned).collect::<Vec<_>>();
+        [of(name), of(&format!("workspace.{name}"))].concat()
+    });
+    lines
+        .map(|line| line.replace("forbid", "deny"))
+        .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+        .collect()
 }
 
 #[test]

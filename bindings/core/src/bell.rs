@@ -4,7 +4,7 @@
 //! rings, one read silences it, and while it rings a further ring costs one atomic operation.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -48,6 +48,11 @@ impl Bell {
     /// The descriptor, for `poll`, `epoll`, `add_reader`. It stays the bell's: nobody else reads or closes it.
     pub fn fd(&self) -> RawFd {
         self.shared.read.as_raw_fd()
+    }
+
+    /// The descriptor, borrowed.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.read.as_fd()
     }
 
     /// Makes the descriptor readable, if it is not already.

@@ -33,27 +33,25 @@ impl fmt::Debug for Cluster {
 impl Cluster {
     /// Starts it. It answers when the future is done, which must run on the library's runtime ([`crate::wait`],
     /// [`crate::spawn`]).
-    pub fn start(
-        properties: Pairs,
-        data_dir: Option<PathBuf>,
-    ) -> impl Future<Output = Result<Cluster, Error>> + Send + 'static {
-        async move {
-            let mut builder = ottla_broker::Cluster::builder();
-            for (key, value) in properties {
-                builder = builder.property(key, value);
-            }
-            if let Some(path) = data_dir {
-                builder = builder.data_dir(path);
-            }
-            let broker = builder.start().await.map_err(|error| broken(&error))?;
-            let inner = Inner {
-                servers: broker.bootstrap_servers(),
-                broker: Mutex::new(Some(broker)),
-            };
-            Ok(Cluster {
-                inner: Owned::new(WHAT, inner),
-            })
+    ///
+    /// # Errors
+    /// A property is refused, the port is taken, or the data directory cannot be used.
+    pub async fn start(properties: Pairs, data_dir: Option<PathBuf>) -> Result<Cluster, Error> {
+        let mut builder = ottla_broker::Cluster::builder();
+        for (key, value) in properties {
+            builder = builder.property(key, value);
         }
+        if let Some(path) = data_dir {
+            builder = builder.data_dir(path);
+        }
+        let broker = builder.start().await.map_err(|error| broken(&error))?;
+        let inner = Inner {
+            servers: broker.bootstrap_servers(),
+            broker: Mutex::new(Some(broker)),
+        };
+        Ok(Cluster {
+            inner: Owned::new(WHAT, inner),
+        })
     }
 
     /// What a client takes as `bootstrap.servers`.

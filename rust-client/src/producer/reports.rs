@@ -237,3 +237,147 @@ pub(super) fn settle_untagged(
     };
     reports.push([report]).then(|| reports.waker.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::super::delivery::{Cell, Delivery};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn place() -> (Arc<Reports>, Arc<Wakes>) {
+        let wakes = Arc::new(Wakes::default());
+        (Reports::new(Waker::from(wakes.clone())), wakes)
+    }
+
+    fn cell() -> Arc<Cell> {
+        Arc::new(Cell::new(Arc::new(TopicPartition::new("orders", 3)), 100))
+    }
+
+    fn written(base_offset: i64) -> Result<Written, Failed> {
+        Ok(Written {
+            base_offset,
+            log_append_time: -1,
+        })
+    }
+
+    fn failed(of_records: Vec<(u32, Error)>) -> Result<Written, Failed> {
+        let error = Error::closed("producer");
+        Err(Failed { error, of_records })
+    }
+
+    fn complete(cell: &Cell, first: u32, records: u32, last: bool, result: Result<Written, Failed>) {
+        cell.complete(first, records, last, result)
+            .into_iter()
+            .for_each(Waker::wake);
+    }
+
+    fn told(reports: &Reports) -> Vec<(u64, u32, Option<i64>)> {
+        let offset = |report: &Report| report.result.as_ref().ok().and_then(|reported| reported.base_offset);
+        let reports = reports.take();
+        reports
+            .iter()
+            .map(|report| (report.first, report.count, offset(report)))
+            .collect()
+    }
+
+    #[test]
+    fn records_sent_one_after_the_other_are_one_report_and_one_wake_up() {
+        let ((reports, wakes), cell) = (place(), cell());
+        for index in 0..100 {
+            Delivery::new(cell.clone(), index, 1000).report(&reports, 7 + u64::from(index));
+        }
+        assert_eq!(told(&reports), []);
+        complete(&cell, 0, 100, true, written(40));
+        assert_eq!(told(&reports), [(7, 100, Some(40))]);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_gap_in_tags_places_or_times_begins_a_new_report() {
+        let ((reports, _), cell) = (place(), cell());
+        let sent = [(0, 10, 5), (1, 11, 5), (2, 13, 5), (4, 14, 5), (5, 15, 6)];
+        for (index, tag, timestamp) in sent {
+            Delivery::new(cell.clone(), index, timestamp).report(&reports, tag);
+        }
+        complete(&cell, 0, 6, true, written(40));
+        let expected = [
+            (10, 2, Some(40)),
+            (13, 1, Some(42)),
+            (14, 1, Some(44)),
+            (15, 1, Some(45)),
+        ];
+        assert_eq!(told(&reports), expected);
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_is_told_part_by_part_with_the_offsets_of_each() {
+        let ((reports, _), cell) = (place(), cell());
+        for index in 0..4 {
+            Delivery::new(cell.clone(), index, 0).report(&reports, u64::from(index));
+        }
+        complete(&cell, 0, 3, false, written(10));
+        assert_eq!(told(&reports), [(0, 3, Some(10))]);
+        complete(&cell, 3, 1, true, written(70));
+        assert_eq!(told(&reports), [(3, 1, Some(70))]);
+    }
+
+    #[test]
+    fn a_record_that_is_complete_already_is_told_at_once() {
+        let ((reports, wakes), cell) = (place(), cell());
+        complete(&cell, 0, 2, true, written(10));
+        Delivery::new(cell.clone(), 1, 0).report(&reports, 9);
+        assert_eq!(told(&reports), [(9, 1, Some(11))]);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_record_that_caused_a_refusal_is_told_so() {
+        let ((reports, _), cell) = (place(), cell());
+        for index in 0..3 {
+            Delivery::new(cell.clone(), index, 0).report(&reports, u64::from(index));
+        }
+        let own = Error::new(ErrorKind::Broker, "no key");
+        complete(&cell, 0, 3, true, failed(vec![(1, own)]));
+        let texts: Vec<String> = reports
+            .take()
+            .into_iter()
+            .map(|report| report.result.unwrap_err().to_string())
+            .collect();
+        assert_eq!(texts.len(), 3);
+        assert!(
+            texts[1] == "no key" && texts[0] != "no key" && texts[2] != "no key",
+            "{texts:?}"
+        );
+    }
+
+    #[test]
+    fn records_without_a_tag_are_told_only_if_they_fail_and_are_counted_right() {
+        let ((reports, _), (failures, wakes)) = (place(), place());
+        for fails in [false, true] {
+            let cell = cell();
+            for index in 0..5 {
+                let delivery = Delivery::new(cell.clone(), index, 0);
+                match index {
+                    2 => delivery.report(&reports, 1),
+                    _ => delivery.report_failure(&failures),
+                }
+            }
+            complete(&cell, 0, 5, true, if fails { failed(Vec::new()) } else { written(3) });
+        }
+        assert_eq!(told(&failures), [(Report::UNTAGGED, 4, None)]);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(told(&reports), [(1, 1, Some(5)), (1, 1, None)]);
+    }
+}

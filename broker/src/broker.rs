@@ -15,6 +15,7 @@ use crate::log::disk::RealDisk;
 use crate::log::{LogManager, ManagerConfig, ManagerError};
 use crate::quorum::QuorumError;
 use crate::replica_manager::{Leadership, ReplicaManager};
+use crate::security::{self, SecurityError};
 use crate::server::{self, AcceptLimits, BoundListener, Server};
 use ottla_broker_state::controller::{ClusterImage, METADATA_VERSION};
 use std::collections::BTreeSet;
@@ -129,6 +130,9 @@ pub enum BrokerError {
     /// The configuration is refused.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// A listener cannot be secured as its keys want it: a certificate is missing, say.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Listen(io::Error),
@@ -169,12 +173,16 @@ impl Broker {
     /// Starts a broker on the caller's runtime. It answers requests when this returns.
     ///
     /// # Errors
-    /// A listener cannot be opened, a data directory belongs to somebody else or cannot be read.
+    /// A listener cannot be secured or opened, a data directory belongs to somebody else or cannot be read.
     pub async fn start(config: BrokerConfig) -> Result<Broker, BrokerError> {
         for warning in config.warnings() {
             warn!("{warning}");
         }
         let config = Arc::new(config);
+        let guards = {
+            let config = Arc::clone(&config);
+            blocking(move || security::guards(&config)).await??
+        };
         let listeners = bind(&config).await?;
         let addrs: Vec<_> = listeners
             .iter()
@@ -192,7 +200,7 @@ impl Broker {
         let limits = AcceptLimits::from(&*config);
         let flush_interval = Duration::from_millis(config.log_flush_scheduler_interval_ms);
         let running = Running {
-            server: Server::start(listeners, &shared, limits),
+            server: Server::start(listeners, &guards, &shared, limits),
             timer: tokio::spawn(look_after(Arc::clone(&shared.log_manager), flush_interval)),
             shared,
         };
@@ -217,14 +225,16 @@ impl Broker {
 
     /// What clients take as `bootstrap.servers`: the advertised address of the first listener.
     pub fn bootstrap(&self) -> String {
-        let address = |listener: &Listener| {
-            if listener.host.contains(':') {
-                format!("[{}]:{}", listener.host, listener.port)
-            } else {
-                format!("{}:{}", listener.host, listener.port)
-            }
-        };
         self.advertised.first().map(address).unwrap_or_default()
+    }
+
+    /// The same for the listener called `name` (in any case); `None` if there is none.
+    pub fn bootstrap_of(&self, name: &str) -> Option<String> {
+        let listener = self
+            .advertised
+            .iter()
+            .find(|listener| listener.name.eq_ignore_ascii_case(name));
+        listener.map(address)
     }
 
     /// What the parts of the broker share; `None` while it stops.
@@ -272,6 +282,15 @@ impl Drop for Broker {
             drop(server);
             close(&shared);
         }
+    }
+}
+
+/// `host:port`, as clients write it.
+fn address(listener: &Listener) -> String {
+    if listener.host.contains(':') {
+        format!("[{}]:{}", listener.host, listener.port)
+    } else {
+        format!("{}:{}", listener.host, listener.port)
     }
 }
 

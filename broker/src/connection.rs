@@ -6,13 +6,20 @@
 //!
 //! Faults on request act here: each request is shown to the rules before it is carried out.
 //!
+//! A guarded listener's connection shakes hands first (TLS), and whoever must say who they are (SASL) has a deadline for both
+//! and smaller frames until then.
+//!
 //! Everything is bounded: frames by `socket.request.max.bytes`, answers owed by [`WINDOW`], answers not yet written by
 //! [`WINDOW_BYTES`] and one response. A peer that does not read is not read from.
 
+use crate::config::security::SecurityProtocol;
 use crate::dispatch;
 use crate::faults::{Passed, Plan, Signals};
-use crate::frame_buffer::{Inbox, Outbox, Refusal};
+use crate::frame_buffer::{FrameLimit, Inbox, Outbox, Refusal};
 use crate::handlers::{CloseReason, Context, Reply};
+use crate::security::Guard;
+use crate::security::tls::{TlsRefusal, TlsStream};
+use crate::transport::Transport;
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::any::Any;
@@ -22,6 +29,7 @@ use std::io;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -34,6 +42,8 @@ const WINDOW: usize = 128;
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 /// A peer must send one whole request within this time; after that, `connections.max.idle.ms` counts.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(30);
+/// And on a guarded listener, the TLS handshake must be over and the client have said who it is within this time.
+const ADMITTED_WITHIN: Duration = Duration::from_secs(10);
 /// After this long without a request, buffers are given back.
 const REST_AFTER: Duration = Duration::from_secs(10);
 /// A connection that has given its buffers back is looked at this often.
@@ -60,6 +70,8 @@ enum End {
     /// The peer did something that is worth a line in the log.
     Refused(Refusal),
     Closed(CloseReason),
+    /// There was no TLS handshake.
+    NotSecured(TlsRefusal),
     /// A fault wants it, and what the peer shall still see has left.
     Fault,
     Io(io::Error),
@@ -75,27 +87,83 @@ enum Event {
     Signal(Signals),
 }
 
-/// Carries out the requests of `stream` until either side ends it.
+/// Carries out the requests of `stream`, which `guard` guards, until either side ends it.
 ///
 /// When `signals` say that the broker stops, no more requests are read; answers that are ready are still written,
 /// parked ones are not waited for.
 ///
 /// A panic of a handler ends this connection and no other, with a line in the log.
-pub async fn serve(stream: TcpStream, context: Context, limits: Limits, signals: watch::Receiver<Signals>) {
+pub async fn serve(
+    stream: TcpStream,
+    context: Context,
+    guard: Arc<Guard>,
+    limits: Limits,
+    signals: watch::Receiver<Signals>,
+) {
     let peer = context.peer;
-    let mut connection = Connection::new(stream, context, limits);
+    let admitted_by = Instant::now() + ADMITTED_WITHIN;
+    let transport = if guard.tls.is_none() {
+        Transport::Plain(stream)
+    } else {
+        // Boxed: a connection without TLS must not be as large as a handshake.
+        match Box::pin(secure(stream, &context, &guard, admitted_by, signals.clone())).await {
+            Ok(tls) => Transport::Tls(Box::new(tls)),
+            Err(End::Io(error)) => return debug!(%peer, "connection lost: {error}"),
+            Err(End::NotSecured(refusal)) => return warn!(%peer, "closed the connection: {refusal}"),
+            Err(End::Quiet(reason)) => return debug!(%peer, "connection closed: {reason}"),
+            Err(_) => return,
+        }
+    };
+    let mut connection = Connection::new(transport, context, guard.protocol, limits);
+    connection.admitted_by = connection.context.sasl.is_some().then_some(admitted_by);
+    connection.set_alarm(limits.max_idle.unwrap_or(REST_AFTER).min(REST_AFTER));
     let end = match unless_it_panics(connection.run(signals.clone())).await {
         Ok(end) => end,
         Err(words) => return error!(%peer, "closed the connection: a handler panicked: {words}"),
     };
     match end {
-        End::Quiet(reason) => return debug!(%peer, "connection closed: {reason}"),
+        End::Quiet(reason) => {
+            connection.transport.close_notify();
+            let _ = connection.transport.try_flush();
+            return debug!(%peer, "connection closed: {reason}");
+        }
         End::Io(error) => return debug!(%peer, "connection lost: {error}"),
         End::Fault => debug!(%peer, "closed the connection: a fault wants it"),
         End::Refused(refusal) => warn!(%peer, "closed the connection: {refusal}"),
         End::Closed(reason) => warn!(%peer, "closed the connection: {reason}"),
+        End::NotSecured(refusal) => warn!(%peer, "closed the connection: {refusal}"),
     }
     let _ = timeout(FAREWELL, connection.take_leave(signals)).await;
+}
+
+/// Shakes hands over TLS, unless the time is over or the broker wants something else.
+async fn secure(
+    stream: TcpStream,
+    context: &Context,
+    guard: &Guard,
+    by: Instant,
+    mut signals: watch::Receiver<Signals>,
+) -> Result<TlsStream, End> {
+    let Some(config) = guard.tls.clone() else {
+        return Err(End::Quiet("its listener has no TLS"));
+    };
+    let me = context.connection;
+    let mut shaking = pin!(TlsStream::accept(stream, config, guard.protocol));
+    loop {
+        if let Some(end) = thawed(me, &mut signals).await {
+            return Err(end);
+        }
+        tokio::select! {
+            biased;
+            _ = signals.wait_for(|signals| signals.frozen || signals.ends(me)) => {}
+            secured = &mut shaking => return secured.map_err(|refusal| match refusal {
+                TlsRefusal::Closed => End::Quiet("the peer closed it during the TLS handshake"),
+                TlsRefusal::Io(error) => End::Io(error),
+                refusal => End::NotSecured(refusal),
+            }),
+            () = sleep_until(by) => return Err(End::Quiet("it did not finish its TLS handshake in time")),
+        }
+    }
 }
 
 /// What `work` gives, or the words of the panic that ended it.
@@ -149,9 +217,12 @@ struct Held {
 }
 
 struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     context: Context,
+    protocol: SecurityProtocol,
     limits: Limits,
+    /// When the client must have said who it is; `None` once it has, or if nobody asks.
+    admitted_by: Option<Instant>,
     inbox: Inbox,
     outbox: Outbox,
     /// Answers owed, in the order of the requests. The first one is parked, or the queue is empty.
@@ -163,28 +234,44 @@ struct Connection {
     passed: Passed,
     /// No more requests are carried out; the connection is closed when everything owed has left.
     ending: bool,
+    /// Why, if it is not a fault.
+    farewell: Option<CloseReason>,
     /// When the peer last sent a whole request or took an answer.
     active_at: Instant,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, context: Context, limits: Limits) -> Self {
+    fn new(transport: Transport, context: Context, protocol: SecurityProtocol, limits: Limits) -> Self {
         let now = Instant::now();
+        let limit = match &context.sasl {
+            Some(session) => FrameLimit::before_authentication(session.policy().max_receive_size.min(limits.max_frame)),
+            None => FrameLimit::of_requests(limits.max_frame),
+        };
         Connection {
-            stream,
+            transport,
             context,
+            protocol,
             limits,
-            inbox: Inbox::new(limits.max_frame),
+            admitted_by: None,
+            inbox: Inbox::new(limit, protocol),
             outbox: Outbox::default(),
             owed: VecDeque::new(),
             owed_bytes: 0,
             held: None,
             passed: Passed::default(),
             ending: false,
+            farewell: None,
             active_at: now,
-            alarm: Box::pin(sleep_until(now + limits.max_idle.unwrap_or(REST_AFTER).min(REST_AFTER))),
+            alarm: Box::pin(sleep_until(now)),
         }
+    }
+
+    /// Looks at the clock in this time, or when the client must have said who it is.
+    fn set_alarm(&mut self, after: Duration) {
+        let at = Instant::now() + after;
+        let at = self.admitted_by.map_or(at, |by| at.min(by));
+        self.alarm.as_mut().reset(at);
     }
 
     async fn run(&mut self, mut signals: watch::Receiver<Signals>) -> End {
@@ -204,8 +291,8 @@ impl Connection {
             if let Err(error) = self.write() {
                 return End::Io(error);
             }
-            if self.ending && self.owed.is_empty() && self.outbox.is_empty() {
-                return End::Fault;
+            if self.ending && self.owed.is_empty() && self.outbox.is_empty() && self.transport.is_flushed() {
+                return self.farewell.take().map_or(End::Fault, End::Closed);
             }
             if !drained && self.window_open() {
                 tokio::task::yield_now().await;
@@ -227,7 +314,7 @@ impl Connection {
 
     async fn next_event(&mut self, signals: &mut watch::Receiver<Signals>) -> Event {
         let reading = self.window_open() && self.held.is_none() && !self.ending;
-        let writing = !self.outbox.is_empty();
+        let writing = !self.outbox.is_empty() || !self.transport.is_flushed();
         let me = self.context.connection;
         let signal = async {
             let signal = signals.wait_for(|signals| signals.frozen || signals.ends(me)).await;
@@ -251,9 +338,9 @@ impl Connection {
         tokio::select! {
             biased;
             signal = signal => Event::Signal(signal),
-            ready = self.stream.writable(), if writing => Event::Writable(ready),
+            ready = self.transport.writable(), if writing => Event::Writable(ready),
             reply = parked => Event::Answered(reply),
-            ready = self.stream.readable(), if reading => Event::Readable(ready),
+            ready = self.transport.readable(), if reading => Event::Readable(ready),
             () = due => Event::Due,
             () = self.alarm.as_mut() => Event::Alarm,
         }
@@ -294,6 +381,10 @@ impl Connection {
         if self.held.is_some() {
             return Ok(None);
         }
+        if self.admitted_by.is_some() {
+            self.admit();
+        }
+        let faults = &self.context.broker.faults;
         let Some(request) = self.inbox.next_frame().map_err(End::Refused)? else {
             let cut = faults.is_armed() && faults.cuts_off(&self.context, self.inbox.begun(), &mut self.passed);
             self.ending |= cut;
@@ -301,7 +392,13 @@ impl Connection {
         };
         let now = Instant::now();
         self.active_at = now;
-        if faults.is_quiet() {
+        let is_message = || {
+            self.context
+                .sasl
+                .as_ref()
+                .is_some_and(|session| session.takes_bare_messages())
+        };
+        if faults.is_quiet() || is_message() {
             return Ok(Some((request, None)));
         }
         let plan = faults.plan(&self.context, &request, &mut self.passed);
@@ -313,13 +410,26 @@ impl Connection {
         Ok(Some((request, plan)))
     }
 
+    /// Whoever has said who they are may send larger requests, and take their time.
+    fn admit(&mut self) {
+        if self
+            .context
+            .sasl
+            .as_ref()
+            .is_none_or(|session| session.is_authenticated())
+        {
+            self.admitted_by = None;
+            self.inbox.set_limit(FrameLimit::of_requests(self.limits.max_frame));
+        }
+    }
+
     fn owe(&mut self, reply: Reply) -> Result<(), End> {
         match reply {
             Reply::Nothing => Ok(()),
             Reply::Close(reason) => Err(End::Closed(reason)),
             reply if self.owed.is_empty() => self.release(reply),
             reply => {
-                if let Reply::Now(pieces) | Reply::Last(pieces) = &reply {
+                if let Reply::Now(pieces) | Reply::Last(pieces) | Reply::Farewell(pieces, _) = &reply {
                     self.owed_bytes += pieces.len();
                 }
                 self.owed.push_back(reply);
@@ -336,6 +446,11 @@ impl Connection {
                 pieces.iter().for_each(|piece| self.outbox.push(piece.clone()));
                 self.ending = true;
             }
+            Reply::Farewell(pieces, reason) => {
+                pieces.iter().for_each(|piece| self.outbox.push(piece.clone()));
+                self.ending = true;
+                self.farewell = Some(reason);
+            }
             Reply::Parked(_) => self.owed.push_front(reply),
             Reply::Nothing => {}
             Reply::Close(reason) => return Err(End::Closed(reason)),
@@ -348,7 +463,7 @@ impl Connection {
         self.owed.pop_front();
         self.active_at = Instant::now();
         self.release(reply)?;
-        while let Some(Reply::Now(pieces) | Reply::Last(pieces)) = self.owed.front() {
+        while let Some(Reply::Now(pieces) | Reply::Last(pieces) | Reply::Farewell(pieces, _)) = self.owed.front() {
             self.owed_bytes = self.owed_bytes.saturating_sub(pieces.len());
             if let Some(reply) = self.owed.pop_front() {
                 self.release(reply)?;
@@ -358,7 +473,7 @@ impl Connection {
     }
 
     fn read(&mut self) -> Result<(), End> {
-        match self.stream.try_read_buf(self.inbox.with_room()) {
+        match self.transport.try_read_buf(self.inbox.with_room()) {
             Ok(0) if self.inbox.is_empty() => Err(End::Quiet("the peer closed it")),
             Ok(0) => Err(End::Quiet("the peer closed it in the middle of a request")),
             Ok(bytes) => {
@@ -373,15 +488,18 @@ impl Connection {
     /// Writes as much as the socket takes without waiting.
     fn write(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
-            let stream = &self.stream;
-            match self.outbox.write_with(|slices| stream.try_write_vectored(slices)) {
+            let transport = &mut self.transport;
+            match self.outbox.write_with(|slices| transport.try_write_vectored(slices)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => self.active_at = Instant::now(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match self.transport.try_flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the answers that are ready leave before the connection is closed for what the peer did.
@@ -390,17 +508,25 @@ impl Connection {
     /// not read yet. So what it still sends is read, for a while, and thrown away.
     async fn take_leave(&mut self, mut signals: watch::Receiver<Signals>) {
         let me = self.context.connection;
-        self.inbox = Inbox::new(self.limits.max_frame);
+        self.inbox = Inbox::new(FrameLimit::of_requests(0), self.protocol);
         let leave = async {
             while !self.outbox.is_empty() {
-                self.stream.writable().await?;
+                self.transport.writable().await?;
                 self.write()?;
             }
-            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            self.transport.close_notify();
+            self.write()?;
+            while !self.transport.is_flushed() {
+                self.transport.writable().await?;
+                self.write()?;
+            }
+            // What still comes is not even decrypted.
+            let stream = self.transport.socket();
+            SockRef::from(stream).shutdown(Shutdown::Write)?;
             let (mut scratch, mut thrown) = ([0; 4096], 0);
             while thrown < FAREWELL_BYTES {
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut scratch) {
+                stream.readable().await?;
+                match stream.try_read(&mut scratch) {
                     Ok(0) => break,
                     Ok(bytes) => thrown += bytes,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -418,6 +544,7 @@ impl Connection {
     /// Closes an idle connection; gives the buffers of a quiet one back.
     fn look_at_the_clock(&mut self) -> Result<(), End> {
         let now = Instant::now();
+        self.admit_in_time(now)?;
         let idle = now.saturating_duration_since(self.active_at);
         let limit = if self.inbox.greeted() {
             self.limits.max_idle
@@ -441,8 +568,19 @@ impl Connection {
             .map(|limit| limit.saturating_sub(idle))
             .filter(|left| !left.is_zero());
         let next = until_idle.map_or(until_rest, |left| left.min(until_rest));
-        self.alarm.as_mut().reset(now + next);
+        self.set_alarm(next);
         Ok(())
+    }
+
+    fn admit_in_time(&mut self, now: Instant) -> Result<(), End> {
+        if self.admitted_by.is_none_or(|by| now < by) {
+            return Ok(());
+        }
+        self.admit();
+        if self.admitted_by.is_none() {
+            return Ok(());
+        }
+        Err(End::Quiet("it did not authenticate in time"))
     }
 }
 

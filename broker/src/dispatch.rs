@@ -7,14 +7,17 @@
 //! - a Produce request in version 0, 1 or 2: answered with UNSUPPORTED_VERSION in its own shape (these are advertised,
 //!   see [`served_apis`], but never carried out);
 //! - any other API or version that is not in the table, and bytes that do not decode: the connection is closed with a
-//!   line in the log, as Kafka does, because no answer could be read by that client.
+//!   line in the log, as Kafka does, because no answer could be read by that client;
+//! - on a listener with SASL, before authentication: everything but ApiVersions and the two that authenticate.
 
 use crate::handlers::{self, CloseReason, Context, Reply, ReplyTo};
+use crate::security::sasl::{Admission, Session};
 use ottla_protocol::ApiKey;
 use ottla_protocol::Message;
 use ottla_protocol::frame::{self, RequestHeader};
 use ottla_protocol::messages;
 use ottla_protocol::wire::{DecodeError, Reader};
+use tokio::time::Instant;
 
 /// One row of the table of served APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +53,14 @@ const SERVED: &[ServedApi] = &[
     served(ApiKey::ListOffsets, 1, 11),
     served(ApiKey::Metadata, 0, 13),
     served(ApiKey::FindCoordinator, 0, 6),
+    served(ApiKey::SaslHandshake, 0, 1),
     served(ApiKey::ApiVersions, 0, 5),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
     // Version 6 is unstable in Kafka 4.4.
     served(ApiKey::InitProducerId, 0, 5),
     served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::SaslAuthenticate, 0, 2),
     served(ApiKey::CreatePartitions, 0, 3),
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::DescribeCluster, 0, 2),
@@ -81,6 +86,13 @@ pub(crate) const PANICKING_CLIENT: &str = "panic";
 
 /// Carries out one request. Effects have happened, in the order of the calls, when this returns.
 pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
+    if context
+        .sasl
+        .as_ref()
+        .is_some_and(|session| session.takes_bare_messages())
+    {
+        return handlers::sasl_authenticate::bare(context, frame);
+    }
     let (header, body_at) = match frame::decode_request_header(frame) {
         Ok(decoded) => decoded,
         Err(error) => return Reply::Close(CloseReason::Malformed(error)),
@@ -91,10 +103,32 @@ pub async fn dispatch(context: &Context, frame: &[u8]) -> Reply {
     #[cfg(test)]
     assert_ne!(header.client_id, Some(PANICKING_CLIENT), "as the test wants it");
     let to = ReplyTo::new(key, &header);
+    if let Some(session) = &context.sasl
+        && let Some(reply) = turn_away(session, to)
+    {
+        return reply;
+    }
     if !is_served(key, header.api_version) {
         return refuse(to, frame.get(body_at..).unwrap_or_default());
     }
     route(context, key, &header, frame.get(body_at..).unwrap_or_default()).await
+}
+
+/// What a request gets that comes at the wrong time of an authentication; `None` if it does not.
+fn turn_away(session: &Session, to: ReplyTo) -> Option<Reply> {
+    let key = to.key;
+    let reason = CloseReason::NotAuthenticated { key };
+    Some(match session.admit(key, Instant::now()) {
+        Admission::CarryOut => return None,
+        Admission::Ignore => Reply::Nothing,
+        Admission::TooEarly => Reply::Close(reason),
+        Admission::Expired => Reply::Close(CloseReason::SessionExpired),
+        Admission::IllegalState if !is_served(key, to.version) => Reply::Close(reason),
+        Admission::IllegalState if key == ApiKey::SaslHandshake => {
+            to.with(&handlers::sasl_handshake::illegal_state()).and_close(reason)
+        }
+        Admission::IllegalState => to.with(&handlers::api_versions::illegal_sasl_state()).and_close(reason),
+    })
 }
 
 fn refuse(to: ReplyTo, body: &[u8]) -> Reply {
@@ -133,11 +167,13 @@ async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body:
         ApiKey::ListOffsets => call!(context, header, body, ListOffsetsRequest, list_offsets),
         ApiKey::Metadata => call!(context, header, body, MetadataRequest, metadata),
         ApiKey::FindCoordinator => call!(context, header, body, FindCoordinatorRequest, find_coordinator),
+        ApiKey::SaslHandshake => call!(context, header, body, SaslHandshakeRequest, sasl_handshake),
         ApiKey::ApiVersions => call!(context, header, body, ApiVersionsRequest, api_versions),
         ApiKey::CreateTopics => call!(context, header, body, CreateTopicsRequest, create_topics),
         ApiKey::DeleteTopics => call!(context, header, body, DeleteTopicsRequest, delete_topics),
         ApiKey::InitProducerId => call!(context, header, body, InitProducerIdRequest, init_producer_id),
         ApiKey::DescribeConfigs => call!(context, header, body, DescribeConfigsRequest, describe_configs),
+        ApiKey::SaslAuthenticate => call!(context, header, body, SaslAuthenticateRequest, sasl_authenticate),
         ApiKey::CreatePartitions => call!(context, header, body, CreatePartitionsRequest, create_partitions),
         ApiKey::IncrementalAlterConfigs => {
             call!(context, header, body, IncrementalAlterConfigsRequest, incremental_alter_configs)

@@ -9,6 +9,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::config::BrokerConfig;
 use crate::faults::Faults;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -58,6 +59,12 @@ impl Cluster {
         self.broker.bootstrap()
     }
 
+    /// The same for one of several `listeners`, by its name: `cluster.bootstrap_servers_of("SASL_SSL")`. `None` if there is
+    /// no such listener.
+    pub fn bootstrap_servers_of(&self, listener: &str) -> Option<String> {
+        self.broker.bootstrap_of(listener)
+    }
+
     /// The broker itself.
     pub fn broker(&self) -> &Broker {
         &self.broker
@@ -94,11 +101,24 @@ impl Cluster {
 }
 
 /// What a cluster shall be.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ClusterBuilder {
     properties: BTreeMap<String, String>,
     data_dir: Option<PathBuf>,
     port: u16,
+}
+
+impl fmt::Debug for ClusterBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A property may be a password.
+        let names: Vec<_> = self.properties.keys().collect();
+        formatter
+            .debug_struct("ClusterBuilder")
+            .field("properties", &names)
+            .field("data_dir", &self.data_dir)
+            .field("port", &self.port)
+            .finish()
+    }
 }
 
 impl ClusterBuilder {

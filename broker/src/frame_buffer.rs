@@ -6,6 +6,7 @@
 //! [`Outbox`] takes responses in order and gives slices for vectored writes; small ones are joined, so that many
 //! responses leave in one system call.
 
+use crate::config::security::SecurityProtocol;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -28,27 +29,51 @@ pub enum Refusal {
     /// The length prefix is negative.
     #[error("a frame cannot have {0} bytes; the peer does not speak Kafka's protocol")]
     NegativeLength(i32),
-    /// The length prefix is above `socket.request.max.bytes`.
-    #[error("a frame of {length} bytes is larger than socket.request.max.bytes ({limit})")]
+    /// The length prefix is above the limit.
+    #[error("a frame of {length} bytes is larger than {} ({})", .limit.key, .limit.bytes)]
     TooLarge {
         /// What the length prefix says.
         length: usize,
-        /// `socket.request.max.bytes`.
-        limit: usize,
+        /// The limit.
+        limit: FrameLimit,
     },
     /// The first bytes are a TLS ClientHello.
-    #[error("the peer speaks TLS, but this listener is PLAINTEXT (set security.protocol=PLAINTEXT in the client)")]
-    Tls,
+    #[error("the peer speaks TLS, but this listener is {0} (set security.protocol={0} in the client)")]
+    Tls(SecurityProtocol),
     /// The first bytes are an HTTP request line.
     #[error("the peer speaks HTTP; this port speaks Kafka's protocol")]
     Http,
+}
+
+/// The largest frame, and the key that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameLimit {
+    /// In bytes, without the length prefix.
+    pub bytes: usize,
+    /// The name of the key.
+    pub key: &'static str,
+}
+
+impl FrameLimit {
+    /// `socket.request.max.bytes`.
+    pub const fn of_requests(bytes: usize) -> Self {
+        let key = "socket.request.max.bytes";
+        FrameLimit { bytes, key }
+    }
+
+    /// `sasl.server.max.receive.size`: before authentication.
+    pub const fn before_authentication(bytes: usize) -> Self {
+        let key = "sasl.server.max.receive.size";
+        FrameLimit { bytes, key }
+    }
 }
 
 /// Bytes that arrived and are not yet frames.
 #[derive(Debug)]
 pub struct Inbox {
     buffer: BytesMut,
-    max_frame: usize,
+    limit: FrameLimit,
+    protocol: SecurityProtocol,
     /// Room made for one read; grows while reads fill it.
     chunk: usize,
     /// True once the first frame was whole: until then, the first bytes are checked for other protocols.
@@ -56,14 +81,20 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// For frames of up to `max_frame` bytes (`socket.request.max.bytes`).
-    pub fn new(max_frame: usize) -> Self {
+    /// For frames within `limit`, on a listener of `protocol`.
+    pub fn new(limit: FrameLimit, protocol: SecurityProtocol) -> Self {
         Inbox {
             buffer: BytesMut::new(),
-            max_frame,
+            limit,
+            protocol,
             chunk: FIRST_READ,
             greeted: false,
         }
+    }
+
+    /// From now on, frames within `limit` are taken.
+    pub fn set_limit(&mut self, limit: FrameLimit) {
+        self.limit = limit;
     }
 
     /// The next whole frame, without its length prefix; `None` until more bytes arrive.
@@ -84,15 +115,13 @@ impl Inbox {
             return Ok(None);
         };
         if !self.greeted {
-            sniff(*prefix)?;
+            sniff(*prefix, self.protocol)?;
         }
         let length = i32::from_be_bytes(*prefix);
         let length = usize::try_from(length).map_err(|_| Refusal::NegativeLength(length))?;
-        if length > self.max_frame {
-            return Err(Refusal::TooLarge {
-                length,
-                limit: self.max_frame,
-            });
+        if length > self.limit.bytes {
+            let limit = self.limit;
+            return Err(Refusal::TooLarge { length, limit });
         }
         Ok(Some(length))
     }
@@ -147,15 +176,20 @@ impl Inbox {
     }
 }
 
-/// Refuses first bytes of other protocols by name. As a length, each of them would be above any sensible limit.
-fn sniff(prefix: [u8; 4]) -> Result<(), Refusal> {
+/// Whether the first bytes are an HTTP request line.
+pub(crate) fn is_http(prefix: [u8; 4]) -> bool {
     const METHODS: [&[u8; 4]; 9] = [
         b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"PRI ",
     ];
+    METHODS.contains(&&prefix)
+}
+
+/// Refuses first bytes of other protocols by name. As a length, each of them would be above any sensible limit.
+fn sniff(prefix: [u8; 4], protocol: SecurityProtocol) -> Result<(), Refusal> {
     match prefix {
         // A TLS record of type handshake, version 3.x.
-        [0x16, 0x03, 0..=4, _] => Err(Refusal::Tls),
-        _ if METHODS.contains(&&prefix) => Err(Refusal::Http),
+        [0x16, 0x03, 0..=4, _] => Err(Refusal::Tls(protocol)),
+        _ if is_http(prefix) => Err(Refusal::Http),
         _ => Ok(()),
     }
 }
@@ -236,6 +270,10 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    fn empty(limit: usize) -> Inbox {
+        Inbox::new(FrameLimit::of_requests(limit), SecurityProtocol::Plaintext)
+    }
+
     fn framed(body: &[u8]) -> Vec<u8> {
         [&(body.len() as i32).to_be_bytes()[..], body].concat()
     }
@@ -259,7 +297,7 @@ mod tests {
             .collect();
         let stream: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
         for step in [1, 3, 1_000, stream.len()] {
-            let (mut inbox, mut seen) = (Inbox::new(1 << 20), Vec::new());
+            let (mut inbox, mut seen) = (empty(1 << 20), Vec::new());
             for piece in stream.chunks(step) {
                 feed(&mut inbox, piece);
                 while let Some(frame) = inbox.next_frame().unwrap() {
@@ -272,12 +310,12 @@ mod tests {
 
     #[test]
     fn a_length_prefix_alone_reserves_a_bounded_room() {
-        let mut inbox = Inbox::new(100 << 20);
+        let mut inbox = empty(100 << 20);
         feed(&mut inbox, &(90_i32 << 20).to_be_bytes());
         assert!(inbox.next_frame().unwrap().is_none());
         assert!(inbox.with_room().capacity() <= 2 * FIRST_READ);
 
-        let mut greeted = Inbox::new(100 << 20);
+        let mut greeted = empty(100 << 20);
         feed(&mut greeted, &framed(b"hello"));
         greeted.next_frame().unwrap().unwrap();
         feed(&mut greeted, &(90_i32 << 20).to_be_bytes());
@@ -286,16 +324,16 @@ mod tests {
 
     #[test]
     fn a_frame_above_the_limit_is_refused_before_its_bytes_arrive() {
-        let mut inbox = Inbox::new(1_000);
+        let mut inbox = empty(1_000);
         feed(&mut inbox, &1_001_i32.to_be_bytes());
         assert_eq!(
             inbox.next_frame(),
             Err(Refusal::TooLarge {
                 length: 1_001,
-                limit: 1_000
+                limit: FrameLimit::of_requests(1_000)
             })
         );
-        let mut inbox = Inbox::new(1_000);
+        let mut inbox = empty(1_000);
         feed(&mut inbox, &(-1_i32).to_be_bytes());
         assert_eq!(inbox.next_frame(), Err(Refusal::NegativeLength(-1)));
     }
@@ -305,9 +343,12 @@ mod tests {
         for (first, refusal) in [
             (&b"GET / HTTP/1.1\r\n"[..], Refusal::Http),
             (&b"PRI * HTTP/2.0\r\n"[..], Refusal::Http),
-            (&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..], Refusal::Tls),
+            (
+                &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..],
+                Refusal::Tls(SecurityProtocol::Plaintext),
+            ),
         ] {
-            let mut inbox = Inbox::new(usize::MAX);
+            let mut inbox = empty(usize::MAX);
             feed(&mut inbox, first);
             assert_eq!(inbox.next_frame(), Err(refusal));
         }

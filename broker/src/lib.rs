@@ -1,7 +1,7 @@
 //! A thin reference broker of the Kafka protocol, as a library and a process.
 //!
 //! ```text
-//! server      accepts          -> connection
+//! server      accepts          -> security (TLS) -> connection
 //! connection  frames           -> dispatch      (requests in order, responses in order)
 //! dispatch    decoded requests -> handlers      (the table of what is served)
 //! handlers    meaning          -> replica_manager (records), controller (metadata)
@@ -23,7 +23,9 @@ pub mod open_files;
 pub mod purgatory;
 pub mod quorum;
 pub mod replica_manager;
+pub mod security;
 pub mod server;
+pub mod transport;
 
 pub use broker::{Broker, BrokerError};
 pub use config::BrokerConfig;

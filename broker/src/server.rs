@@ -2,7 +2,7 @@
 //!
 //! In: where to listen, and limits. Out: a task per connection.
 //! It binds before anything else starts, so a port of 0 is known by its real number when the broker registers itself.
-//! It speaks PLAINTEXT only; the configuration refuses other security protocols at start.
+//! What guards a listener (TLS, SASL) is handed to each of its connections, which are on their own from there.
 
 use crate::broker::BrokerShared;
 use crate::config::BrokerConfig;
@@ -10,8 +10,10 @@ use crate::config::listeners::Listener;
 use crate::connection::{self, Limits};
 use crate::faults::{Faults, Signals};
 use crate::handlers::Context;
+use crate::security::Guard;
+use crate::security::sasl::Session;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,14 +122,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to accept on all `listeners`.
-    pub fn start(listeners: Vec<BoundListener>, broker: &Arc<BrokerShared>, limits: AcceptLimits) -> Self {
+    /// Starts to accept on all `listeners`. One without a guard in `guards` is not opened.
+    pub fn start(
+        listeners: Vec<BoundListener>,
+        guards: &BTreeMap<String, Arc<Guard>>,
+        broker: &Arc<BrokerShared>,
+        limits: AcceptLimits,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
         for bound in listeners {
-            info!(listener = %bound.name, addr = %bound.addr, "listening");
+            let Some(guard) = guards.get(&*bound.name).cloned() else {
+                warn!(listener = %bound.name, "not opened: nothing says how it is guarded");
+                continue;
+            };
+            info!(listener = %bound.name, addr = %bound.addr, protocol = %guard.protocol, "listening");
             let acceptor = Acceptor {
                 name: bound.name,
+                guard,
                 broker: Arc::clone(broker),
                 limits,
                 places: Arc::clone(&places),
@@ -189,6 +201,7 @@ impl Drop for Visit {
 
 struct Acceptor {
     name: Arc<str>,
+    guard: Arc<Guard>,
     broker: Arc<BrokerShared>,
     limits: AcceptLimits,
     places: Arc<Semaphore>,
@@ -248,10 +261,12 @@ impl Acceptor {
             peer,
             listener: Arc::clone(&self.name),
             connection: number,
+            sasl: self.guard.sasl.clone().map(|policy| Arc::new(Session::new(policy))),
         };
+        let guard = Arc::clone(&self.guard);
         let (limits, signals) = (self.limits.connection, self.signals.clone());
         tasks.spawn(async move {
-            connection::serve(stream, context, limits, signals).await;
+            connection::serve(stream, context, guard, limits, signals).await;
             drop((visit, place));
         });
     }

@@ -141,6 +141,8 @@ fn lookups(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
     vec![
         encode(version, &metadata_request("unheard-of")),
         encode(version, &coordinator),
+        encode(version, &SaslHandshakeRequest { mechanism: "PLAIN" }),
+        encode(version, &SaslAuthenticateRequest { auth_bytes: b"" }),
         encode(version, &api_versions),
         encode(version, &describe),
         encode(version, &DescribeClusterRequest::default()),
@@ -257,6 +259,7 @@ async fn the_throttle_time_is_told_in_every_version_that_can() {
     for (key, version, request) in every_version(id) {
         let answer = ask(&mut client, key, version, &request).await;
         let first = match key {
+            ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => i16::MAX,
             ApiKey::Metadata => 3,
             ApiKey::FindCoordinator | ApiKey::ApiVersions => 1,
             ApiKey::ListOffsets => 2,

@@ -47,8 +47,9 @@ const NO_TRANSACTIONS: &str = "transactions are not available yet";
 const NO_CLEANER: &str = "log compaction is not available yet";
 const NO_SHARE_GROUPS: &str = "share groups are not available";
 const NO_TIERED_STORAGE: &str = "tiered storage is not available";
-const NO_TLS: &str = "TLS is not available yet; plain text would be served instead";
-const NO_SASL: &str = "SASL is not available yet; everybody would be let in instead";
+const JAVA_TLS: &str = "it tunes Java's TLS, and this one is rustls";
+const NO_OTHER_SASL: &str = "the mechanisms are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512";
+const NO_TOKENS: &str = "delegation tokens are not available";
 const NO_AUTHORIZER: &str = "authorization is not available yet; everything would be allowed instead";
 const NO_QUOTAS: &str = "quotas are not available yet";
 const NO_PLUGINS: &str = "classes cannot be loaded here";
@@ -93,11 +94,11 @@ pub static KEYS: &[Key] = keys! {
     "advertised.listeners" List = null, Rule::NotEmpty, Obeyed;
         "The addresses that clients are told to connect to, when they differ from listeners."
     "listener.security.protocol.map" List = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Rule::NotEmpty, Obeyed;
-        "The security protocol of each listener name. The listeners that clients use must have PLAINTEXT."
+        "The security protocol of each listener name: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     "inter.broker.listener.name" String = null, Rule::NotEmpty, Idle(ONE_NODE);
         "The listener for traffic between brokers. It must be one of listeners."
-    "security.inter.broker.protocol" String = "PLAINTEXT", Rule::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Fixed(NO_TLS);
-        "The security protocol between brokers."
+    "security.inter.broker.protocol" String = "PLAINTEXT", Rule::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Idle(ONE_NODE);
+        "The listener for traffic between brokers, where it is called like its protocol. Not together with inter.broker.listener.name."
     "controller.listener.names" List = "CONTROLLER", Rule::NotEmpty, Obeyed;
         "The listeners of controllers. They are not opened while the quorum has one voter, who talks to nobody. Apache Kafka has no default."
     "controller.quorum.voters" List = null, Rule::NotEmpty, Obeyed;
@@ -138,10 +139,10 @@ pub static KEYS: &[Key] = keys! {
         "The most new connections in a second."
     "connections.max.idle.ms" Long = "600000", Rule::Any, Obeyed;
         "A connection without a request for this many milliseconds is closed; a negative number closes none."
-    "connections.max.reauth.ms" Long = "0", Rule::Any, Fixed(NO_SASL);
-        "How long an authentication holds."
-    "connection.failed.authentication.delay.ms" Int = "100", Rule::AtLeast(0), Idle(NO_SASL);
-        "How long a failed authentication waits for its answer."
+    "connections.max.reauth.ms" Long = "0", Rule::Any, Obeyed;
+        "How many milliseconds an authentication holds: a client that has not authenticated again by then is disconnected at its next request; 0 holds for as long as the connection."
+    "connection.failed.authentication.delay.ms" Int = "100", Rule::Between(0, 60_000), Obeyed;
+        "How many milliseconds a failed authentication waits for its answer, which slows down guessing."
     "fetch.max.bytes" Int = "57671680", Rule::AtLeast(1024), Obeyed;
         "The most bytes of records in one fetch response, whatever the client allows; a first batch that is larger is sent all the same."
     "max.incremental.fetch.session.cache.slots" Int = "1000", Rule::AtLeast(0), Idle("fetch sessions are not available yet");
@@ -172,6 +173,53 @@ pub static KEYS: &[Key] = keys! {
         "How often finished DeleteRecords requests are cleared away."
     "server.max.startup.time.ms" Long = "9223372036854775807", Rule::AtLeast(0), Tuning;
         "How long the start may take."
+
+    // TLS. Each may be given for one listener, with listener.name.<name>. before it.
+    "ssl.keystore.type" String = "JKS", Rule::OneOf(&["JKS", "PKCS12", "PEM"]), Obeyed;
+        "The format of the key store. A listener with TLS needs PEM; the others are refused with the command that converts them."
+    "ssl.keystore.location" String = null, Rule::Any, Obeyed;
+        "A file with the certificate chain of the listener, its own first, and the private key."
+    "ssl.keystore.certificate.chain" Password = null, Rule::Any, Obeyed;
+        "The certificate chain itself, instead of a file."
+    "ssl.keystore.key" Password = null, Rule::Any, Obeyed;
+        "The private key itself, instead of a file: PKCS#8, PKCS#1 or SEC1, not encrypted."
+    "ssl.keystore.password" Password = null, Rule::Any, Obeyed;
+        "The password of a JKS or PKCS12 key store. A PEM key store has none: with TLS it is refused."
+    "ssl.key.password" Password = null, Rule::Any, Obeyed;
+        "The password of an encrypted private key, which is not available: with TLS it is refused."
+    "ssl.truststore.type" String = "JKS", Rule::OneOf(&["JKS", "PKCS12", "PEM"]), Obeyed;
+        "The format of the trust store; as ssl.keystore.type."
+    "ssl.truststore.location" String = null, Rule::Any, Obeyed;
+        "A file with the certificates of those who sign the certificates of clients."
+    "ssl.truststore.certificates" Password = null, Rule::Any, Obeyed;
+        "These certificates themselves, instead of a file."
+    "ssl.truststore.password" Password = null, Rule::Any, Obeyed;
+        "The password of a JKS or PKCS12 trust store. A PEM trust store has none: with TLS it is refused."
+    "ssl.client.auth" String = "none", Rule::OneOf(&["none", "requested", "required"]), Obeyed;
+        "Whether clients show a certificate. One that is shown must be trusted; required needs a trust store, and so does requested."
+    "ssl.enabled.protocols" List = "TLSv1.2,TLSv1.3", Rule::SomeOf(&["TLSv1.2", "TLSv1.3"]), Obeyed;
+        "The versions of TLS that are spoken. There are no earlier ones."
+    "ssl.cipher.suites" List = "", Rule::Any, Obeyed;
+        "The cipher suites that are spoken, by their names in TLS; all that are safe if empty."
+    "ssl.protocol" String = "TLSv1.3", Rule::OneOf(&["TLS", "TLSv1.2", "TLSv1.3"]), Idle("ssl.enabled.protocols says it");
+        "The version of TLS that Java asks for."
+    "ssl.endpoint.identification.algorithm" String = "https", Rule::OneOf(&["", "https"]), Idle(ONE_NODE);
+        "How the names of other brokers are checked."
+    "ssl.principal.mapping.rules" String = "DEFAULT", Rule::Any, Fixed("the names in certificates are not told apart yet");
+        "How the name in a certificate becomes a principal."
+
+    // SASL. Each may be given for one listener as well, and those that say so for one of its mechanisms:
+    // listener.name.<name>.scram-sha-256.sasl.jaas.config.
+    "sasl.enabled.mechanisms" List = "", Rule::OneOf(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), Obeyed;
+        "How clients authenticate: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512. Apache Kafka's default is GSSAPI, which is not available."
+    "sasl.jaas.config" Password = null, Rule::Any, Obeyed;
+        "The users: a PlainLoginModule or, for SCRAM, a ScramLoginModule with user_NAME=\"PASSWORD\" for each, for all mechanisms or one. Apache Kafka keeps users of SCRAM in its metadata instead."
+    "sasl.server.max.receive.size" Int = "524288", Rule::AtLeast(1), Obeyed;
+        "The largest request before authentication, in bytes."
+    "sasl.mechanism.inter.broker.protocol" String = "GSSAPI", Rule::Any, Idle(ONE_NODE);
+        "How brokers authenticate to each other."
+    "sasl.mechanism.controller.protocol" String = "GSSAPI", Rule::Any, Idle(ONE_NODE);
+        "How brokers authenticate to controllers."
 
     // Topics.
     "num.partitions" Int = "1", Rule::AtLeast(1), Obeyed;
@@ -429,13 +477,16 @@ pub static KEYS: &[Key] = keys! {
 /// Families of keys that are all treated alike: the beginning of the name, and what becomes of it.
 pub static PREFIXES: &[(&str, Treatment)] = &[
     ("zookeeper.", Idle(NO_ZOOKEEPER)),
-    ("ssl.", Refused(NO_TLS)),
-    ("sasl.", Refused(NO_SASL)),
+    ("ssl.engine.", Refused(NO_PLUGINS)),
+    ("ssl.", Refused(JAVA_TLS)),
+    ("sasl.server.callback.", Refused(NO_PLUGINS)),
+    ("sasl.", Refused(NO_OTHER_SASL)),
+    ("security.providers", Refused(NO_PLUGINS)),
     (
         "listener.name.",
-        Refused("settings for single listeners are not available yet"),
+        Refused("it cannot be set for a single listener or mechanism, or names a mechanism that is not available"),
     ),
-    ("delegation.token.", Refused(NO_SASL)),
+    ("delegation.token.", Refused(NO_TOKENS)),
     ("remote.log", Refused(NO_TIERED_STORAGE)),
     ("remote.fetch.", Refused(NO_TIERED_STORAGE)),
     ("remote.list.", Refused(NO_TIERED_STORAGE)),
@@ -473,7 +524,8 @@ pub fn treatment(name: &str) -> Option<Treatment> {
             .find(|(prefix, _)| name.starts_with(prefix))
             .map(|(_, treatment)| *treatment)
     };
-    find(name).map(|key| key.treatment).or_else(family)
+    let row = find(name).or_else(|| super::security::find_scoped(name));
+    row.map(|key| key.treatment).or_else(family)
 }
 
 #[cfg(test)]
@@ -497,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_family_is_treated_as_its_family() {
-        assert_eq!(treatment("ssl.keystore.location"), Some(Refused(NO_TLS)));
+        assert_eq!(treatment("ssl.keymanager.algorithm"), Some(Refused(JAVA_TLS)));
         assert_eq!(treatment("transaction.max.timeout.ms"), Some(Idle(NO_TRANSACTIONS)));
         assert_eq!(treatment("num.partitions"), Some(Obeyed));
         assert_eq!(treatment("num.partition"), None);

@@ -2,22 +2,27 @@
 //!
 //! In: the text of a file, or pairs. Out: a [`BrokerConfig`] whose fields are checked, and the warnings to print.
 //! Every key is a row of [`keys`]; an unknown one is an error that names the nearest known one. Topic configurations
-//! and their server defaults are in [`topic`].
+//! and their server defaults are in [`topic`], what secures listeners in [`security`].
+//!
+//! Passwords and private keys appear in no error, no `Debug` output and no description.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod jaas;
 pub mod keys;
 pub mod listeners;
 pub mod properties;
+pub mod security;
 pub mod topic;
 pub mod value;
 
 use keys::{KEYS, Treatment};
 use listeners::Listener;
+use security::{ListenerSecurity, SecurityProtocol};
 use topic::{Entry, Source, Synonym};
-use value::Value;
+use value::{Kind, Value};
 
 /// The codecs of `compression.type`.
 pub(crate) const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -35,7 +40,9 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     /// `advertised.listeners` without those of controllers; the listeners that are absent advertise what they bind.
     pub advertised_listeners: Vec<Listener>,
-    /// `inter.broker.listener.name`: the listener whose address other brokers use. Default: the first of `listeners`.
+    /// How each of `listeners` is secured, by its name.
+    pub listener_security: BTreeMap<String, ListenerSecurity>,
+    /// `inter.broker.listener.name` or `security.inter.broker.protocol`: the listener whose address other brokers use. Default: the first of `listeners`.
     pub inter_broker_listener_name: String,
     /// `broker.rack`.
     pub rack: Option<String>,
@@ -56,6 +63,8 @@ pub struct BrokerConfig {
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`; `None` closes no idle connection. Default 10 minutes.
     pub connections_max_idle_ms: Option<u64>,
+    /// `connection.failed.authentication.delay.ms`. Default 100.
+    pub connection_failed_authentication_delay_ms: u64,
     /// `fetch.max.bytes`. Default 55 MiB.
     pub fetch_max_bytes: usize,
     /// `max.request.partition.size.limit`. Default 2000.
@@ -168,7 +177,7 @@ impl BrokerConfig {
         &self.warnings
     }
 
-    /// The keys that were given, with their values as written.
+    /// The keys that were given, with their values as written; those of passwords are hidden.
     pub fn given(&self) -> &BTreeMap<String, String> {
         &self.given
     }
@@ -197,6 +206,7 @@ impl BrokerConfig {
         apply_listeners(&mut config, &values, &mut notes)?;
         check_roles(&config, &values)?;
         config.warnings = notes.into_warnings();
+        security::hide(&mut given);
         config.given = given;
         // The defaults of topics come from here: a combination no topic could have is refused now, not at the first
         // topic.
@@ -228,12 +238,19 @@ pub fn describe_broker(config: &BrokerConfig) -> Vec<Entry> {
                 source: Source::Default,
             });
         }
+        let sensitive = key.kind == Kind::Password;
         let in_force = synonyms.first();
+        let source = in_force.map_or(Source::Default, |synonym| synonym.source);
+        let value = in_force.filter(|_| !sensitive).map(|synonym| synonym.value.clone());
+        if sensitive {
+            synonyms.clear();
+        }
         Entry {
             name: key.name,
-            value: in_force.map(|synonym| synonym.value.clone()),
-            source: in_force.map_or(Source::Default, |synonym| synonym.source),
+            value,
+            source,
             read_only: true,
+            sensitive,
             kind: key.kind,
             doc: key.doc,
             synonyms,
@@ -278,7 +295,7 @@ fn accept(name: &str, value: &str, notes: &mut Notes) -> Result<(), String> {
             .unwrap_or_default();
         return Err(format!("{name} is not a key of the broker{hint}"));
     };
-    let row = keys::find(name);
+    let row = keys::find(name).or_else(|| security::find_scoped(name));
     // Kafka counts an empty value of a key without a default as absent.
     if value.is_empty() && row.is_some_and(|key| key.default.is_none()) {
         return Ok(());
@@ -374,6 +391,7 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         node_id: read_node_id(values)?,
         listeners: Vec::new(),
         advertised_listeners: Vec::new(),
+        listener_security: BTreeMap::new(),
         inter_broker_listener_name: String::new(),
         rack: values.optional_text("broker.rack")?,
         log_dir: read_log_dir(values)?,
@@ -384,6 +402,7 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         max_connections: values.number("max.connections")?,
         max_connections_per_ip: values.number("max.connections.per.ip")?,
         connections_max_idle_ms: u64::try_from(values.number::<i64>("connections.max.idle.ms")?).ok(),
+        connection_failed_authentication_delay_ms: values.number("connection.failed.authentication.delay.ms")?,
         fetch_max_bytes: values.number("fetch.max.bytes")?,
         max_request_partition_size_limit: values.number("max.request.partition.size.limit")?,
         num_partitions: values.number("num.partitions")?,
@@ -458,21 +477,12 @@ fn apply_listeners(config: &mut BrokerConfig, values: &Values<'_>, notes: &mut N
     let Some(first) = listeners.first() else {
         return Err(invalid("listeners has none for clients".to_owned()));
     };
-    let protocols = listeners::parse_protocol_map(&values.list("listener.security.protocol.map")?)
+    let map = listeners::parse_protocol_map(&values.list("listener.security.protocol.map")?)
         .map_err(say("listener.security.protocol.map"))?;
-    check_protocols(&listeners, &protocols)?;
-
-    let inter_broker = values
-        .optional_text("inter.broker.listener.name")?
-        .map(|name| name.to_ascii_uppercase());
-    if let Some(name) = inter_broker
-        .as_ref()
-        .filter(|name| listeners.iter().all(|other| other.name != **name))
-    {
-        return Err(invalid(format!(
-            "inter.broker.listener.name is {name}, which is not one of listeners"
-        )));
-    }
+    let protocols = protocols_of(&listeners, &map)?;
+    let unopened: Vec<String> = unopened.into_iter().map(|listener| listener.name).collect();
+    config.listener_security = security::read(&protocols, &unopened, values, notes)?;
+    let inter_broker = inter_broker_listener(&listeners, values)?;
     config.inter_broker_listener_name = inter_broker.unwrap_or_else(|| first.name.clone());
     let advertised = listeners::parse_list(&advertised).map_err(say("advertised.listeners"))?;
     config.advertised_listeners = advertised
@@ -520,24 +530,42 @@ fn old_address(
     Ok(Some(listener.to_string()))
 }
 
-fn check_protocols(listeners: &[Listener], protocols: &BTreeMap<String, String>) -> Result<(), ConfigError> {
-    for listener in listeners {
+/// The security protocol of each listener.
+fn protocols_of(
+    listeners: &[Listener],
+    map: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, SecurityProtocol>, ConfigError> {
+    let protocol = |listener: &Listener| {
         let name = &listener.name;
-        match protocols.get(name).map(String::as_str) {
-            Some("PLAINTEXT") => {}
-            Some(other) => {
-                return Err(invalid(format!(
-                    "listeners has {name} with protocol {other}, which is not available yet; only PLAINTEXT is"
-                )));
-            }
-            None => {
-                return Err(invalid(format!(
-                    "listeners has {name}, but listener.security.protocol.map does not say its protocol; add {name}:PLAINTEXT"
-                )));
-            }
+        let protocol = map.get(name).and_then(|protocol| SecurityProtocol::from_name(protocol));
+        let unknown = || {
+            invalid(format!(
+                "listeners has {name}, but listener.security.protocol.map does not say its protocol; add {name}:PLAINTEXT, or \
+                 {name}:SASL_SSL"
+            ))
+        };
+        protocol.map(|protocol| (name.clone(), protocol)).ok_or_else(unknown)
+    };
+    listeners.iter().map(protocol).collect()
+}
+
+/// The listener that traffic between brokers would use, if one is named.
+fn inter_broker_listener(listeners: &[Listener], values: &Values<'_>) -> Result<Option<String>, ConfigError> {
+    let protocol = "security.inter.broker.protocol";
+    let mut key = "inter.broker.listener.name";
+    let mut name = values.optional_text(key)?.map(|name| name.to_ascii_uppercase());
+    if values.given.contains_key(protocol) {
+        if name.is_some() {
+            return Err(invalid(format!("{key} and {protocol} are both given; {key} is enough")));
         }
+        key = protocol;
+        name = values.optional_text(protocol)?;
     }
-    Ok(())
+    let is_listener = |name: &String| listeners.iter().any(|listener| listener.name == *name);
+    match name {
+        Some(name) if !is_listener(&name) => Err(invalid(format!("{key} is {name}, which is not one of listeners"))),
+        name => Ok(name),
+    }
 }
 
 fn check_advertised(listeners: &[Listener], advertised: &[Listener]) -> Result<(), ConfigError> {

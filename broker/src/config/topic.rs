@@ -97,6 +97,8 @@ pub struct Entry {
     pub source: Source,
     /// It cannot be changed while the broker runs, or not at all.
     pub read_only: bool,
+    /// A password or the like: the value is kept back.
+    pub sensitive: bool,
     /// All values that apply, the one in force first.
     pub synonyms: Vec<Synonym>,
     /// The type, as DescribeConfigs numbers it.
@@ -313,6 +315,7 @@ impl TopicKey {
             value: Some(value.unwrap_or_else(|| self.table_default().to_owned())),
             source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
             read_only: self.fixed.is_some(),
+            sensitive: false,
             synonyms,
             kind: self.kind,
             doc: self.doc,

@@ -22,6 +22,8 @@ pub enum Kind {
     Double,
     /// Texts with commas between them.
     List,
+    /// A text that is shown to nobody.
+    Password,
 }
 
 impl Kind {
@@ -35,6 +37,8 @@ impl Kind {
             Kind::Long => 5,
             Kind::Double => 6,
             Kind::List => 7,
+            // 8 is the name of a Java class.
+            Kind::Password => 9,
         }
     }
 }
@@ -84,7 +88,7 @@ pub enum Value {
     Number(i64),
     /// Of a [`Kind::Double`].
     Double(f64),
-    /// Of a [`Kind::String`].
+    /// Of a [`Kind::String`] or [`Kind::Password`].
     Text(String),
     /// Of a [`Kind::List`]: trimmed, none empty.
     List(Vec<String>),
@@ -115,7 +119,7 @@ pub fn parse(kind: Kind, rule: Rule, text: &str) -> Result<Value, String> {
         Kind::Short => Value::Number(parse_number(text, i64::from(i16::MIN), i64::from(i16::MAX))?),
         Kind::Long => Value::Number(parse_number(text, i64::MIN, i64::MAX)?),
         Kind::Double => Value::Double(text.parse().map_err(|_| format!("must be a number, not \"{text}\""))?),
-        Kind::String => Value::Text(text.to_owned()),
+        Kind::String | Kind::Password => Value::Text(text.to_owned()),
         Kind::List => {
             let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
             Value::List(members.map(str::to_owned).collect())
@@ -123,6 +127,8 @@ pub fn parse(kind: Kind, rule: Rule, text: &str) -> Result<Value, String> {
     };
     if allows(rule, &value) {
         Ok(value)
+    } else if kind == Kind::Password {
+        Err(format!("must be {rule}"))
     } else {
         Err(format!("must be {rule}, not \"{text}\""))
     }

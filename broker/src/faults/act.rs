@@ -92,7 +92,7 @@ impl Plan {
                     Reply::Nothing
                 };
             }
-            Reply::Close(_) | Reply::Last(_) => {
+            Reply::Close(_) | Reply::Last(_) | Reply::Farewell(..) => {
                 self.note_fired();
                 return reply;
             }

@@ -206,8 +206,10 @@ fn change_as<'a, R: Places<'a>>(
     if let Some(error) = error {
         R::spoil(&mut changed, target, error, version);
     }
-    if let Some(time) = throttle {
-        *R::throttle(&mut changed) = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    if let Some(time) = throttle
+        && let Some(place) = R::throttle(&mut changed)
+    {
+        *place = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
     }
     let body = answer.get(frame::LENGTH_PREFIX_BYTES..).unwrap_or_default();
     let (correlation_id, _) = frame::decode_response_header(R::API_KEY, version, body)?;

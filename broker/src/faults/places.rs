@@ -23,11 +23,13 @@ macro_rules! for_api {
             ApiKey::ListOffsets => $function::<ListOffsetsRequest<'_>>($($argument),*),
             ApiKey::Metadata => $function::<MetadataRequest<'_>>($($argument),*),
             ApiKey::FindCoordinator => $function::<FindCoordinatorRequest<'_>>($($argument),*),
+            ApiKey::SaslHandshake => $function::<SaslHandshakeRequest<'_>>($($argument),*),
             ApiKey::ApiVersions => $function::<ApiVersionsRequest<'_>>($($argument),*),
             ApiKey::CreateTopics => $function::<CreateTopicsRequest<'_>>($($argument),*),
             ApiKey::DeleteTopics => $function::<DeleteTopicsRequest<'_>>($($argument),*),
             ApiKey::InitProducerId => $function::<InitProducerIdRequest<'_>>($($argument),*),
             ApiKey::DescribeConfigs => $function::<DescribeConfigsRequest<'_>>($($argument),*),
+            ApiKey::SaslAuthenticate => $function::<SaslAuthenticateRequest<'_>>($($argument),*),
             ApiKey::CreatePartitions => $function::<CreatePartitionsRequest<'_>>($($argument),*),
             ApiKey::IncrementalAlterConfigs => $function::<IncrementalAlterConfigsRequest<'_>>($($argument),*),
             ApiKey::DescribeCluster => $function::<DescribeClusterRequest>($($argument),*),
@@ -62,8 +64,8 @@ pub(super) trait Places<'a>: Message<'a> + Request {
     /// Puts an error in its place. `version` says which places there are.
     fn spoil(answer: &mut Self::Response<'_>, target: &Target, code: WireCode, version: i16);
 
-    /// The place of `throttle_time_ms`.
-    fn throttle<'t>(answer: &'t mut Self::Response<'_>) -> &'t mut i32;
+    /// The place of `throttle_time_ms`, if there is one.
+    fn throttle<'t>(answer: &'t mut Self::Response<'_>) -> Option<&'t mut i32>;
 }
 
 /// Splits a list in what stays and what is meant.
@@ -74,8 +76,8 @@ fn part<T>(list: Vec<T>, meant: impl FnMut(&T) -> bool) -> (Vec<T>, Vec<T>) {
 
 macro_rules! throttle {
     () => {
-        fn throttle<'t>(answer: &'t mut Self::Response<'_>) -> &'t mut i32 {
-            &mut answer.throttle_time_ms
+        fn throttle<'t>(answer: &'t mut Self::Response<'_>) -> Option<&'t mut i32> {
+            Some(&mut answer.throttle_time_ms)
         }
     };
 }
@@ -289,6 +291,46 @@ impl<'a> Places<'a> for FindCoordinatorRequest<'a> {
             (coordinator.error_code, coordinator.error_message) = (code.0, Some(MESSAGE));
             (coordinator.node_id, coordinator.host, coordinator.port) = (-1, "", -1);
         }
+    }
+}
+
+impl<'a> Places<'a> for SaslHandshakeRequest<'a> {
+    fn touches(&self, _target: &Target) -> bool {
+        false
+    }
+
+    fn without_effect(self, _target: &Target, _version: i16) -> Parts<Self, SaslHandshakeResponse<'a>> {
+        (None, Some(SaslHandshakeResponse::default()))
+    }
+
+    fn spoil(answer: &mut SaslHandshakeResponse<'_>, _target: &Target, code: WireCode, _version: i16) {
+        answer.error_code = code.0;
+    }
+
+    fn throttle<'t>(_answer: &'t mut SaslHandshakeResponse<'_>) -> Option<&'t mut i32> {
+        None
+    }
+}
+
+impl<'a> Places<'a> for SaslAuthenticateRequest<'a> {
+    fn touches(&self, _target: &Target) -> bool {
+        false
+    }
+
+    fn without_effect(self, _target: &Target, _version: i16) -> Parts<Self, SaslAuthenticateResponse<'a>> {
+        (None, Some(SaslAuthenticateResponse::default()))
+    }
+
+    fn spoil(answer: &mut SaslAuthenticateResponse<'_>, _target: &Target, code: WireCode, _version: i16) {
+        *answer = SaslAuthenticateResponse {
+            error_code: code.0,
+            error_message: Some(MESSAGE),
+            ..Default::default()
+        };
+    }
+
+    fn throttle<'t>(_answer: &'t mut SaslAuthenticateResponse<'_>) -> Option<&'t mut i32> {
+        None
     }
 }
 

@@ -4,6 +4,7 @@
 //!   that asked in a version unknown here can read the answer: UNSUPPORTED_VERSION in the shape of version 0, with the
 //!   list (KIP-511).
 //! - A client name or version with characters that cannot stand in a metric is INVALID_REQUEST (KIP-511).
+//! - Answered before authentication too, but not in the middle of it: ILLEGAL_SASL_STATE, and the end.
 //! - Features (version 3): `metadata.version` as the metadata log has it finalized. Nothing is announced that is not
 //!   done: no `group.version`, no `transaction.version`.
 //! - From version 5, a client that names another cluster or another node than this is told REBOOTSTRAP_REQUIRED
@@ -69,6 +70,14 @@ pub fn unsupported_version(to: ReplyTo) -> Reply {
         api_keys: api_keys(),
         ..Default::default()
     })
+}
+
+/// The answer to a request in the middle of an authentication.
+pub fn illegal_sasl_state() -> ApiVersionsResponse<'static> {
+    ApiVersionsResponse {
+        error_code: ErrorCode::IllegalSaslState.code(),
+        ..Default::default()
+    }
 }
 
 fn api_keys() -> Vec<ApiVersion> {

@@ -3,7 +3,8 @@
 //! - A topic (type 2): every configuration there is, with its value in force and where that comes from: the topic itself
 //!   (1), `server.properties` (4) or the default (5). Those that cannot be set here are read-only.
 //! - This broker (type 4, by its node id): every key of its configuration. Read-only: it is read at the start. An empty
-//!   name asks for what is set for all brokers while they run: nothing.
+//!   name asks for what is set for all brokers while they run: nothing. The values of passwords and keys are kept back
+//!   (sensitive).
 //! - Synonyms (all values that would apply, the one in force first) and documentation if asked for; only the keys named,
 //!   if any are.
 //! - Errors of a resource: UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION, INVALID_REQUEST (another broker's id).
@@ -108,7 +109,7 @@ fn config<'a>(entry: &'a Entry, request: &DescribeConfigsRequest<'_>) -> Describ
         value: entry.value.as_deref(),
         read_only: entry.read_only,
         config_source: source_code(entry.source),
-        is_sensitive: false,
+        is_sensitive: entry.sensitive,
         synonyms: synonyms.iter().map(synonym).collect(),
         config_type: entry.kind.code(),
         documentation: request.include_documentation.then_some(entry.doc),

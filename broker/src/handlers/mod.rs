@@ -6,6 +6,7 @@
 //! The header comment of each file says which versions it serves, in which order it checks, and what it refuses.
 
 use crate::broker::BrokerShared;
+use crate::security::sasl::Session;
 use ottla_protocol::frame::{self, RequestHeader};
 use ottla_protocol::wire::{EncodeError, Pieces};
 use ottla_protocol::{ApiKey, Message};
@@ -29,6 +30,8 @@ pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
 
 /// What a handler may use: the broker, and who is asking.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Context {
     pub listener: Arc<str>,
     /// The connection's number: 1 for the first that the broker accepted.
     pub connection: u64,
+    /// Who is asking; `None` on a listener that does not ask who it is.
+    pub sasl: Option<Arc<Session>>,
 }
 
 impl Context {
@@ -97,8 +102,20 @@ pub enum Reply {
     Nothing,
     /// These bytes, when all earlier answers have left, and nothing after them: a fault closes the connection.
     Last(Pieces),
+    /// The answer, when all earlier ones have left, and nothing after it: the connection cannot go on.
+    Farewell(Pieces, CloseReason),
     /// The connection cannot go on.
     Close(CloseReason),
+}
+
+impl Reply {
+    /// The same answer, after which the connection is closed.
+    pub fn and_close(self, reason: CloseReason) -> Reply {
+        match self {
+            Reply::Now(pieces) => Reply::Farewell(pieces, reason),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Reply {
@@ -108,6 +125,7 @@ impl fmt::Debug for Reply {
             Reply::Parked(_) => f.write_str("Parked"),
             Reply::Nothing => f.write_str("Nothing"),
             Reply::Last(pieces) => write!(f, "Last({} bytes)", pieces.len()),
+            Reply::Farewell(pieces, reason) => write!(f, "Farewell({} bytes, {reason})", pieces.len()),
             Reply::Close(reason) => write!(f, "Close({reason})"),
         }
     }
@@ -133,6 +151,24 @@ pub enum CloseReason {
         /// The version asked for.
         version: i16,
     },
+    /// Nobody has said who they are.
+    #[error("{} before authentication (ILLEGAL_SASL_STATE); set security.protocol and sasl.mechanism in the client", .key.name())]
+    NotAuthenticated {
+        /// The API that was called.
+        key: ApiKey,
+    },
+    /// `connections.max.reauth.ms` is over.
+    #[error("the client did not authenticate again within connections.max.reauth.ms")]
+    SessionExpired,
+    /// The client wants a mechanism that the listener does not have.
+    #[error("the client asks for a SASL mechanism that is not enabled; these are: {}", .enabled.join(", "))]
+    UnsupportedMechanism {
+        /// `sasl.enabled.mechanisms`.
+        enabled: Vec<&'static str>,
+    },
+    /// It is not who it says. In the words of the answer.
+    #[error("{0}")]
+    AuthenticationFailed(String),
     /// A produce request that wanted no answer failed; closing is the only way to tell.
     #[error("produce with acks=0 failed: {0}")]
     SilentProduce(String),

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla_broker::frame_buffer::Inbox;
+use ottla_broker::config::security::SecurityProtocol;
+use ottla_broker::frame_buffer::{FrameLimit, Inbox};
 use ottla_broker::handlers::{Context, Reply};
 use ottla_broker::{Cluster, dispatch, served_apis};
 use tokio::runtime::Runtime;
@@ -85,6 +86,7 @@ impl World {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             listener: "PLAINTEXT".into(),
             connection: 1,
+            sasl: None,
         };
         self.runtime.block_on(async {
             let mut reply = dispatch::dispatch(&context, frame).await;
@@ -121,7 +123,7 @@ pub fn run(bytes: &[u8]) {
     }
     let world = world.get_or_insert_with(World::new);
     world.runs += 1;
-    let mut inbox = Inbox::new(MAX_FRAME);
+    let mut inbox = Inbox::new(FrameLimit::of_requests(MAX_FRAME), SecurityProtocol::Plaintext);
     for piece in stream.chunks(1 << 16) {
         inbox.with_room().extend_from_slice(piece);
         inbox.arrived(piece.len());

@@ -11,6 +11,7 @@
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
 //! - [`wire`]: the protocol by hand, for judges that want to see what a broker really sends.
 //! - [`source`]: Rust source as the tidy test looks at it.
+//! - [`scenario`]: one story, told by every language.
 //! - [`rng`]: the seeded numbers that every random test prints and can repeat.
 //!
 //! The judges themselves are `tests/*.rs`.
@@ -25,5 +26,6 @@ pub mod peer;
 pub mod place;
 pub mod proxy;
 pub mod rng;
+pub mod scenario;
 pub mod source;
 pub mod wire;

@@ -1,0 +1,42 @@
+//! The table of the runners: one row a language.
+//!
+//! `make test` builds what a row starts. A program that is not there is a failure of the row; nothing is skipped in silence.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::peer::Failure;
+
+/// A runner.
+pub struct Runner {
+    /// Language and flavour, in small letters: also the beginning of its topics.
+    pub name: &'static str,
+    /// How it is started; the files are added as arguments.
+    pub command: fn() -> Result<Command, Failure>,
+}
+
+/// All of them. The first one writes the expected lines when they are to be written anew.
+pub const RUNNERS: &[Runner] = &[Runner {
+    name: "rust",
+    command: rust,
+}];
+
+fn rust() -> Result<Command, Failure> {
+    built(beside_the_tests("scenario"))
+}
+
+/// A program of this package, which cargo builds before the package's tests.
+fn beside_the_tests(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap_or_default();
+    // target/<profile>/deps/<test>
+    path.pop();
+    path.pop();
+    path.join(name)
+}
+
+fn built(program: PathBuf) -> Result<Command, Failure> {
+    if !program.exists() {
+        return Err(format!("{} is not there: `make test` builds it", program.display()));
+    }
+    Ok(Command::new(program))
+}

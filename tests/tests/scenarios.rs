@@ -1,0 +1,69 @@
+//! One set of scenarios, told by every language, on both brokers: all transcripts are the same. `tests/scenarios/README.md` says how.
+
+// A test may stop at what it did not expect.
+#![allow(clippy::unwrap_used)]
+
+use ottla_tests::peer::broker_process::Kind;
+use ottla_tests::scenario::judge::{Scenario, difference, hear};
+use ottla_tests::scenario::runners::{RUNNERS, Runner};
+use ottla_tests::scenario::stage::Stage;
+
+#[test]
+fn every_language_tells_the_same_story_on_ottla() {
+    tell_all(Kind::Ottla);
+}
+
+#[test]
+fn every_language_tells_the_same_story_on_apache_kafka() {
+    tell_all(Kind::Apache);
+}
+
+fn tell_all(kind: Kind) {
+    let is_author = std::env::var_os("UPDATE").is_some();
+    if is_author && kind == Kind::Apache {
+        println!("The expected lines are written anew on Ottla's broker.");
+        return;
+    }
+    let scenarios = Scenario::all().unwrap();
+    let told: Vec<&Scenario> = scenarios
+        .iter()
+        .filter(|scenario| scenario.fits(kind) && is_chosen("OTTLA_SCENARIO", &scenario.stem))
+        .collect();
+    let stage = Stage::start(kind).unwrap();
+    let mut faults = vec![];
+    let chosen = RUNNERS.iter().filter(|runner| is_chosen("OTTLA_RUNNER", runner.name));
+    for runner in chosen.take(if is_author { 1 } else { RUNNERS.len() }) {
+        faults.extend(tell(&stage, runner, &told, is_author));
+    }
+    let count = faults.len();
+    assert!(faults.is_empty(), "{count} differences:\n\n{}", faults.join("\n"));
+}
+
+fn is_chosen(variable: &str, name: &str) -> bool {
+    std::env::var(variable).is_ok_and(|part| name.contains(&part)) || std::env::var_os(variable).is_none()
+}
+
+fn tell(stage: &Stage, runner: &Runner, scenarios: &[&Scenario], is_author: bool) -> Vec<String> {
+    let (stories, trouble) = match hear(stage, runner, scenarios) {
+        Ok(heard) => heard,
+        Err(error) => return vec![format!("{}: {error}", runner.name)],
+    };
+    let mut faults: Vec<String> = trouble.into_iter().collect();
+    for scenario in scenarios {
+        let story = stories.get(&scenario.stem);
+        match story {
+            Some(story) if is_author => scenario.update(story).unwrap(),
+            _ => {
+                let (runner, kind, stem) = (runner.name, stage.kind, &scenario.stem);
+                let shown = difference(scenario, story).map(|shown| format!("{runner} on {kind:?}, {stem}:\n{shown}"));
+                faults.extend(shown);
+            }
+        }
+    }
+    let (name, kind, told) = (runner.name, stage.kind, scenarios.len());
+    println!(
+        "| {name} | {kind:?} | {told} scenarios | {} differences |",
+        faults.len()
+    );
+    faults
+}

@@ -38,11 +38,12 @@ impl Client {
     /// Learns the cluster from the bootstrap servers and keeps its picture fresh from then on.
     ///
     /// # Errors
-    /// No bootstrap server answered; each was tried once. Retriable: a broker may be starting.
+    /// No bootstrap server answered; each was tried once. Retriable: a broker may be starting. Not retriable: one did not
+    /// accept who we are, or showed a certificate that is not trusted.
     pub async fn connect(config: ClientConfig) -> Result<Arc<Client>> {
         let config = Arc::new(config);
         let started = Instant::now();
-        let cluster = Arc::new(Cluster::new(config.clone(), started));
+        let cluster = Arc::new(Cluster::new(config.clone(), started)?);
         cluster.bootstrap().await?;
         let (closed, until) = watch::channel(false);
         tokio::spawn(cluster.clone().run(until));
@@ -134,7 +135,7 @@ impl Client {
     /// A picture of the cluster with `topic` in it. Waits for it until `deadline`. Cancel-safe.
     ///
     /// # Errors
-    /// At once when the topic cannot be had (invalid name, not authorized), at `deadline` when no broker answered. When
+    /// At once when the topic cannot be had (invalid name, not authorized, not authenticated), at `deadline` when no broker answered. When
     /// it does not exist: at `deadline` for a producer, for others after several brokers' answers have said so. The
     /// text then names the existing topic with the nearest name.
     pub async fn topic_metadata(&self, topic: &str, deadline: Instant) -> Result<Arc<ClusterSnapshot>> {
@@ -167,6 +168,12 @@ impl Client {
                 && (asked || !fresh)
             {
                 return Err(Error::from_code(code.code(), format_args!("topic {topic:?}")));
+            }
+            // Asking again would be refused again, and waiting would hide why.
+            if let Some(error) = self.cluster.last_error().filter(|_| asked)
+                && error.kind() == ErrorKind::Authentication
+            {
+                return Err(error);
             }
             if !asked && !fresh {
                 self.cluster.request_refresh();

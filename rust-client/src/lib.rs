@@ -44,6 +44,7 @@
 //! | a batch that fails its checksum or cannot be read is never handed over in part | [`Consumer::poll`] |
 //! | futures are `Send` and cancel-safe | everywhere |
 //! | a key that is not understood is an error, never ignored | [`config`] |
+//! | a password or private key is in no event, error or `Debug` output | [`config::Secret`] |
 //!
 //! # Delivery semantics by name
 //!
@@ -66,7 +67,14 @@
 //!
 //! Programs without an async runtime use [`blocking`], which has the same names.
 //!
-//! What is not here yet: consumer groups, transactions, TLS, SASL. Their keys are refused with that reason.
+//! # Secured clusters
+//!
+//! `security.protocol` says how connections are protected: by TLS (`ssl.*`, all in PEM), by SASL with PLAIN, SCRAM-SHA-256 or
+//! SCRAM-SHA-512 (`sasl.*`), by both or neither; see [`config::KEYS`]. The client never does less than it was told to. Who is
+//! refused gets [`ErrorKind::Authentication`], which no retry follows: from `build`, from the records of a producer that is
+//! refused later, from the next poll of a consumer.
+//!
+//! What is not here yet: consumer groups, transactions. Their keys are refused with that reason.
 //!
 //! # Rooms
 //!

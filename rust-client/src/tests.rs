@@ -5,6 +5,9 @@
 //! can be answered as a well-behaved broker would ([`Asked::usual`]): one node, itself; one topic, `orders`, with two
 //! partitions, empty.
 
+pub(crate) mod certificates;
+pub(crate) mod sasl;
+
 use std::sync::{Arc, Mutex};
 
 use ottla_protocol::messages::api_versions_response::ApiVersion;
@@ -17,9 +20,10 @@ use ottla_protocol::records::batch::patch_base_offset;
 use ottla_protocol::records::{Compression, EndTransactionMarker, RecordBatchBuilder};
 use ottla_protocol::wire::Reader;
 use ottla_protocol::{ApiKey, Message, Uuid, frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The id of topic `orders`.
 pub(crate) const TOPIC_ID: Uuid = Uuid([7; 16]);
@@ -140,6 +144,21 @@ pub(crate) struct FakeBroker {
 impl FakeBroker {
     /// Starts on a free port.
     pub async fn start(script: impl Fn(&Asked<'_>) -> Reply + Send + Sync + 'static) -> FakeBroker {
+        FakeBroker::listen(None, script).await
+    }
+
+    /// Starts on a free port with TLS.
+    pub async fn start_tls(
+        tls: TlsAcceptor,
+        script: impl Fn(&Asked<'_>) -> Reply + Send + Sync + 'static,
+    ) -> FakeBroker {
+        FakeBroker::listen(Some(tls), script).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&Asked<'_>) -> Reply + Send + Sync + 'static,
+    ) -> FakeBroker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -147,7 +166,17 @@ impl FakeBroker {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, port, script.clone(), log.clone()));
+                let (script, log, tls) = (script.clone(), log.clone(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, port, script, log).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, port, script, log).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         FakeBroker { port, asked, task }
@@ -170,9 +199,10 @@ impl Drop for FakeBroker {
     }
 }
 
-async fn serve<S>(mut stream: TcpStream, port: u16, script: Arc<S>, log: Arc<Mutex<Vec<ApiKey>>>)
+async fn serve<S, T>(mut stream: T, port: u16, script: Arc<S>, log: Arc<Mutex<Vec<ApiKey>>>)
 where
     S: Fn(&Asked<'_>) -> Reply,
+    T: AsyncRead + AsyncWrite + Unpin,
 {
     while let Ok(length) = stream.read_u32().await {
         let mut request = vec![0; length as usize];
@@ -199,7 +229,11 @@ where
             Reply::Silence => (Vec::new(), false),
             Reply::Close(bytes) => (bytes, true),
         };
-        if stream.write_all(&bytes).await.is_err() || close {
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+        if close {
+            let _ = stream.shutdown().await;
             return;
         }
     }

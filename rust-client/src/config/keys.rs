@@ -113,7 +113,171 @@ pub static KEYS: &[Key] = &[
         ALL,
         Kind::Security,
         "PLAINTEXT",
-        "How connections are protected. Only PLAINTEXT so far.",
+        "How connections are protected: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT, or SASL_SSL (both). What it does not use \
+         (ssl.* or sasl.*) must not be set.",
+    ),
+    // TLS. All certificates and keys are PEM; see also README.
+    key(
+        "ssl.truststore.location",
+        ALL,
+        Kind::Text,
+        "",
+        "A PEM file of the certificates that are trusted. Without it and ssl.truststore.certificates: those of the \
+         operating system.",
+    ),
+    key(
+        "ssl.truststore.certificates",
+        ALL,
+        Kind::Text,
+        "",
+        "The certificates that are trusted, as PEM text.",
+    ),
+    key(
+        "ssl.truststore.type",
+        ALL,
+        Kind::Text,
+        "PEM",
+        "The format of the trust store. Only PEM; for JKS and PKCS12 the error says how to convert the file.",
+    ),
+    key(
+        "ssl.keystore.location",
+        ALL,
+        Kind::Text,
+        "",
+        "A PEM file with this client's private key and its certificate, and the certificates between that one and the \
+         trusted one.",
+    ),
+    key(
+        "ssl.keystore.certificate.chain",
+        ALL,
+        Kind::Text,
+        "",
+        "This client's certificate, and those between it and the trusted one, as PEM text.",
+    ),
+    key(
+        "ssl.keystore.key",
+        ALL,
+        Kind::Secret,
+        "",
+        "This client's private key as PEM text: PKCS#8 (which may be encrypted), PKCS#1 or SEC1.",
+    ),
+    key(
+        "ssl.keystore.type",
+        ALL,
+        Kind::Text,
+        "PEM",
+        "The format of the key store. Only PEM; for JKS and PKCS12 the error says how to convert the file.",
+    ),
+    key(
+        "ssl.key.password",
+        ALL,
+        Kind::Secret,
+        "",
+        "The password of an encrypted private key.",
+    ),
+    key(
+        "ssl.endpoint.identification.algorithm",
+        ALL,
+        Kind::Text,
+        "https",
+        "Whether the broker's certificate must name the host that was connected to: https, or empty for no check, which \
+         is warned of.",
+    ),
+    key(
+        "ssl.enabled.protocols",
+        ALL,
+        Kind::Text,
+        "TLSv1.2,TLSv1.3",
+        "The versions of TLS that may be used; the newest that the broker knows is.",
+    ),
+    key(
+        "enable.ssl.certificate.verification",
+        ALL,
+        Kind::Bool,
+        "true",
+        "Whether the broker's certificate is checked at all. Only for tests: without it anybody can pass for the broker. \
+         (A key of librdkafka.)",
+    ),
+    key(
+        "ssl.ca.location",
+        ALL,
+        Kind::Text,
+        "",
+        "librdkafka's name of ssl.truststore.location.",
+    ),
+    key(
+        "ssl.ca.pem",
+        ALL,
+        Kind::Text,
+        "",
+        "librdkafka's name of ssl.truststore.certificates.",
+    ),
+    key(
+        "ssl.certificate.location",
+        ALL,
+        Kind::Text,
+        "",
+        "A PEM file of this client's certificate and those between it and the trusted one; needs ssl.key.location. (A \
+         key of librdkafka.)",
+    ),
+    key(
+        "ssl.certificate.pem",
+        ALL,
+        Kind::Text,
+        "",
+        "librdkafka's name of ssl.keystore.certificate.chain.",
+    ),
+    key(
+        "ssl.key.location",
+        ALL,
+        Kind::Text,
+        "",
+        "A PEM file of this client's private key; needs ssl.certificate.location. (A key of librdkafka.)",
+    ),
+    key(
+        "ssl.key.pem",
+        ALL,
+        Kind::Secret,
+        "",
+        "librdkafka's name of ssl.keystore.key.",
+    ),
+    // SASL.
+    key(
+        "sasl.mechanism",
+        ALL,
+        Kind::Text,
+        "",
+        "How the client says who it is: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. No other is used, whatever the broker \
+         offers. PLAIN shows the password to whoever reads the connection: use it with SASL_SSL.",
+    ),
+    key(
+        "sasl.mechanisms",
+        ALL,
+        Kind::Text,
+        "",
+        "librdkafka's name of sasl.mechanism.",
+    ),
+    key(
+        "sasl.username",
+        ALL,
+        Kind::Text,
+        "",
+        "The user's name. (A key of librdkafka; the Java client has sasl.jaas.config.)",
+    ),
+    key(
+        "sasl.password",
+        ALL,
+        Kind::Secret,
+        "",
+        "The user's password. (A key of librdkafka; the Java client has sasl.jaas.config.)",
+    ),
+    key(
+        "sasl.jaas.config",
+        ALL,
+        Kind::Secret,
+        "",
+        "Java's way to give name and password: PlainLoginModule or ScramLoginModule with the options username and \
+         password. No class is loaded.",
     ),
     // Connections.
     key(
@@ -491,8 +655,9 @@ pub static KEYS: &[Key] = &[
 ];
 
 const GROUPS: &str = "consumer groups are not available yet; use assign";
-const TLS: &str = "TLS is not available yet; leave out ssl.* and use security.protocol=PLAINTEXT";
-const SASL: &str = "SASL is not available yet; leave out sasl.* and use security.protocol=PLAINTEXT";
+const TLS: &str = "it has no effect here; leave it out";
+const SASL: &str = "it belongs to a mechanism that is not available yet; PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are";
+const ENGINE: &str = "TLS is rustls with its own choice of algorithms; leave it out";
 const TRANSACTIONS: &str = "transactions are not available yet";
 const BYTES: &str = "keys and values are bytes here: serialize before send and after poll";
 const JAVA: &str = "it names a Java class, which this client does not load";
@@ -545,7 +710,17 @@ pub static ABSENT: &[(&str, &str)] = &[
         "metadata.cluster.check.enable",
         "the check of KIP-1242 is not available yet; leave the key out",
     ),
+    ("ssl.protocol", "use ssl.enabled.protocols"),
+    ("ssl.provider", ENGINE),
+    ("ssl.cipher.suites", ENGINE),
+    ("ssl.curves.list", ENGINE),
+    ("ssl.sigalgs.list", ENGINE),
+    ("ssl.crl.location", "revocation lists are not available yet"),
+    ("ssl.engine.factory.class", JAVA),
     ("ssl.*", TLS),
+    ("sasl.client.callback.handler.class", JAVA),
+    ("sasl.login.class", JAVA),
+    ("sasl.login.callback.handler.class", JAVA),
     ("sasl.*", SASL),
     ("schema.registry.*", "schema registries are not part of this client"),
     ("metadata.broker.list", "use bootstrap.servers"),

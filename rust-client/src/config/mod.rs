@@ -7,9 +7,13 @@
 //! It refuses what it does not understand: an unknown key is an error that names the nearest known one, and so is a
 //! key whose effect this client does not have. A typing mistake must not become a silent default.
 
+mod jaas;
 mod keys;
 mod partitioners;
+mod pem;
 mod properties;
+mod secret;
+mod security;
 mod semantics;
 mod values;
 
@@ -18,8 +22,13 @@ use std::time::Duration;
 
 pub use keys::KEYS;
 pub use properties::Properties;
+pub use secret::Secret;
+pub(crate) use security::ServerChecks;
+pub use security::{SaslConfig, SecurityConfig, SecurityProtocol, TlsConfig};
 pub use semantics::DeliverySemantics;
 pub use values::Address;
+
+use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result, nearest};
 use ottla_client_state::partitioner::Partitioner;
@@ -68,6 +77,8 @@ pub enum Kind {
     },
     /// Any text.
     Text,
+    /// Any text that no log, error or `Debug` output may show.
+    Secret,
     /// One of these words, in any case of letters.
     Choice(&'static [&'static str]),
     /// Addresses as `host:port`, separated by commas.
@@ -116,6 +127,7 @@ impl ClientKind {
 pub struct Settings {
     kind: ClientKind,
     values: BTreeMap<&'static str, String>,
+    secrets: BTreeMap<&'static str, Secret>,
     semantics: Option<DeliverySemantics>,
     mistake: Option<Error>,
 }
@@ -126,6 +138,7 @@ impl Settings {
         Settings {
             kind,
             values: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             semantics: None,
             mistake: None,
         }
@@ -148,8 +161,12 @@ impl Settings {
 
     /// Sets `key` to `value`; the last one wins.
     pub fn set(&mut self, key: &str, value: impl ToString) {
-        let value = value.to_string();
+        let value = Zeroizing::new(value.to_string());
         match self.check(key.trim(), value.trim()) {
+            // White space around a password is part of it.
+            Ok(row) if row.kind == Kind::Secret => {
+                self.secrets.insert(row.name, Secret::new(value.as_str()));
+            }
             Ok(row) => {
                 self.values.insert(row.name, value.trim().to_owned());
             }
@@ -174,6 +191,9 @@ impl Settings {
         if KEYS.iter().any(|row| row.name == key) {
             return mistake(format!("{key} is not a key of a {who}"));
         }
+        if let Some(refusal) = pem::store_password(key, |location| self.text(location)) {
+            return refusal;
+        }
         let absent = keys::ABSENT
             .iter()
             .find(|(pattern, _)| match pattern.strip_suffix('*') {
@@ -192,7 +212,12 @@ impl Settings {
 
     /// Whether the key was set, as opposed to left at its default.
     fn is_set(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+        self.values.contains_key(key) || self.secrets.contains_key(key)
+    }
+
+    /// The value of a secret key, if it was set to something.
+    fn secret(&self, key: &str) -> Option<&Secret> {
+        self.secrets.get(key).filter(|secret| !secret.is_empty())
     }
 
     fn text(&self, key: &str) -> &str {
@@ -312,6 +337,8 @@ pub struct ClientConfig {
     pub rebootstrap: bool,
     /// `metadata.recovery.rebootstrap.trigger.ms`.
     pub rebootstrap_trigger_ms: u64,
+    /// `security.protocol`, `ssl.*` and `sasl.*`.
+    pub security: SecurityConfig,
     /// `allow.auto.create.topics`; always true for a producer and never for an admin client.
     pub allow_auto_create_topics: bool,
 }
@@ -347,6 +374,7 @@ impl ClientConfig {
                 .then(|| settings.millis("metadata.max.idle.ms")),
             rebootstrap: settings.choice("metadata.recovery.strategy") == "rebootstrap",
             rebootstrap_trigger_ms: settings.millis("metadata.recovery.rebootstrap.trigger.ms"),
+            security: SecurityConfig::new(settings)?,
             allow_auto_create_topics: match settings.kind {
                 ClientKind::Producer => true,
                 ClientKind::Consumer => settings.yes("allow.auto.create.topics"),
@@ -647,137 +675,4 @@ macro_rules! common_setters {
 pub(crate) use common_setters;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(kind: ClientKind, pairs: &[(&str, &str)]) -> Settings {
-        let mut settings = Settings::new(kind);
-        settings.set("bootstrap.servers", "localhost:9092");
-        for (key, value) in pairs {
-            settings.set(key, value);
-        }
-        settings
-    }
-
-    fn producer(pairs: &[(&str, &str)]) -> Result<ProducerConfig> {
-        settings(ClientKind::Producer, pairs).producer()
-    }
-
-    #[test]
-    fn every_default_fits_its_own_row_and_every_row_has_a_text() {
-        for row in KEYS {
-            assert!(
-                row.default.is_empty() || values::check(row, row.default).is_ok(),
-                "{}",
-                row.name
-            );
-            assert!(row.doc.ends_with('.') || row.doc.ends_with(')'), "{}", row.name);
-            assert!(
-                row.users
-                    != Users {
-                        producer: false,
-                        consumer: false,
-                        admin: false
-                    },
-                "{}",
-                row.name
-            );
-        }
-    }
-
-    #[test]
-    fn no_client_has_a_key_twice() {
-        for kind in [ClientKind::Producer, ClientKind::Consumer, ClientKind::Admin] {
-            let mut names: Vec<_> = KEYS.iter().filter(|row| kind.has(row)).map(|row| row.name).collect();
-            names.sort_unstable();
-            let all = names.len();
-            names.dedup();
-            assert_eq!(names.len(), all);
-        }
-    }
-
-    #[test]
-    fn defaults_are_the_java_clients() {
-        let config = producer(&[]).unwrap();
-        assert_eq!(
-            (config.acks, config.linger_ms, config.batch_size),
-            (Acks::All, 5, 16_384)
-        );
-        assert!(config.enable_idempotence);
-        assert_eq!(config.client.receive_buffer_bytes, Some(32_768));
-        let config = settings(ClientKind::Consumer, &[]).consumer().unwrap();
-        assert_eq!(config.auto_offset_reset, ResetPolicy::Latest);
-        assert_eq!((config.fetch_max_wait_ms, config.max_poll_records), (500, 500));
-        assert_eq!(config.client.receive_buffer_bytes, Some(65_536));
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
-        let error = producer(&[("linger.sm", "5")]).unwrap_err();
-        assert!(error.to_string().contains("did you mean linger.ms"), "{error}");
-        let error = producer(&[("frobnicate", "5")]).unwrap_err();
-        assert_eq!(error.to_string(), "frobnicate is not a key of a producer");
-        let error = producer(&[("fetch.min.bytes", "5")]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-    }
-
-    #[test]
-    fn a_key_that_only_java_has_is_refused_with_the_reason() {
-        let error = producer(&[("key.serializer", "org.example.Thing")]).unwrap_err();
-        assert!(error.to_string().contains("bytes"), "{error}");
-        let error = settings(ClientKind::Consumer, &[("group.id", "maps")])
-            .consumer()
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("consumer groups are not available yet; use assign"),
-            "{error}"
-        );
-        let error = producer(&[("security.protocol", "SSL")]).unwrap_err();
-        assert!(error.to_string().contains("TLS"), "{error}");
-    }
-
-    #[test]
-    fn a_delivery_timeout_too_short_for_one_request_is_refused_if_asked_for_and_stretched_if_not() {
-        assert!(producer(&[("delivery.timeout.ms", "1000")]).is_err());
-        let config = producer(&[("linger.ms", "100000")]).unwrap();
-        assert_eq!(config.delivery_timeout_ms, 130_000);
-    }
-
-    #[test]
-    fn idempotence_by_default_gives_way_and_by_name_does_not() {
-        assert!(!producer(&[("acks", "1")]).unwrap().enable_idempotence);
-        assert!(!producer(&[("retries", "0")]).unwrap().enable_idempotence);
-        for obstacle in [
-            ("acks", "1"),
-            ("retries", "0"),
-            ("max.in.flight.requests.per.connection", "6"),
-        ] {
-            assert!(
-                producer(&[("enable.idempotence", "true"), obstacle]).is_err(),
-                "{obstacle:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn more_requests_in_flight_than_idempotence_bears_need_a_word() {
-        let many = ("max.in.flight.requests.per.connection", "6");
-        assert!(producer(&[many]).is_err());
-        assert!(producer(&[many, ("acks", "1")]).is_err());
-        let config = producer(&[many, ("enable.idempotence", "false")]).unwrap();
-        assert_eq!((config.max_in_flight, config.enable_idempotence), (6, false));
-    }
-
-    #[test]
-    fn the_first_mistake_is_the_one_reported() {
-        let error = producer(&[("linger.ms", "soon"), ("batch.size", "-1")]).unwrap_err();
-        assert!(error.to_string().starts_with("linger.ms"), "{error}");
-    }
-
-    #[test]
-    fn without_bootstrap_servers_nothing_starts() {
-        assert!(Settings::new(ClientKind::Admin).admin().is_err());
-    }
-}
+mod tests;

@@ -4,21 +4,33 @@
 //! nothing about keys.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::mistake;
 use crate::error::Result;
 
 /// What `from_properties` takes: a path of a properties file, or pairs.
-#[derive(Debug, Clone)]
+///
+/// Its `Debug` output shows keys and no values: some are secrets.
+#[derive(Clone)]
 pub struct Properties {
     source: Source,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Source {
     File(PathBuf),
     Pairs(Vec<(String, String)>),
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::File(path) => f.debug_tuple("Properties").field(path).finish(),
+            Source::Pairs(pairs) => f.debug_set().entries(pairs.iter().map(|(key, _)| key)).finish(),
+        }
+    }
 }
 
 impl Properties {

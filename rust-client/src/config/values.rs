@@ -6,7 +6,7 @@ use std::fmt;
 
 use ottla_client_state::subscription::ResetPolicy;
 
-use super::{Key, Kind, mistake, partitioners};
+use super::{Key, Kind, mistake, partitioners, security};
 use crate::error::Result;
 
 /// A host and a port, as `bootstrap.servers` lists them.
@@ -37,7 +37,7 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
             _ => Err(mistake(format!("{name} is {value:?}; it must be true or false"))),
         },
         Kind::Number { min, max, unit } => check_number(name, value, min, max, unit),
-        Kind::Text => Ok(()),
+        Kind::Text | Kind::Secret => Ok(()),
         Kind::Choice(words) => {
             if words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
                 return Ok(());
@@ -48,7 +48,7 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
             )))
         }
         Kind::Servers => addresses(value).map(|_| ()),
-        Kind::Security => check_security(value),
+        Kind::Security => security::protocol(value).map(|_| ()),
         Kind::OffsetReset => offset_reset(value).map(|_| ()),
         Kind::PartitionerClass => partitioners::of_class(value).map(|_| ()),
     }
@@ -70,24 +70,6 @@ fn check_number(name: &str, value: &str, min: i64, max: i64, unit: &str) -> Resu
         return Err(mistake(format!("{name} is {number}; it must be at most {max}")));
     }
     Ok(())
-}
-
-fn check_security(value: &str) -> Result<()> {
-    match value.to_ascii_uppercase().as_str() {
-        "PLAINTEXT" => Ok(()),
-        "SSL" => Err(mistake(
-            "security.protocol=SSL: TLS is not available yet; use a PLAINTEXT listener",
-        )),
-        "SASL_PLAINTEXT" => Err(mistake(
-            "security.protocol=SASL_PLAINTEXT: SASL is not available yet; use a PLAINTEXT listener",
-        )),
-        "SASL_SSL" => Err(mistake(
-            "security.protocol=SASL_SSL: TLS and SASL are not available yet; use a PLAINTEXT listener",
-        )),
-        _ => Err(mistake(format!(
-            "security.protocol is {value:?}; Kafka has PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL"
-        ))),
-    }
 }
 
 /// The addresses of a list as `bootstrap.servers` writes it; a protocol before `://` is allowed and ignored.

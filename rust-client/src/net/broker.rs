@@ -2,7 +2,7 @@
 //!
 //! In: where the broker is, and who says so. Out: living connections that know the broker's versions.
 //! It waits between failed attempts (`reconnect.backoff.*`), and tells a failure so that the reader knows which
-//! address was tried and who named it. It does not choose brokers and sends nothing but ApiVersions.
+//! address was tried and who named it. It does not choose brokers and sends nothing but ApiVersions and SASL.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +11,15 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ottla_client_state::backoff::Backoff;
 use ottla_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use ottla_protocol::sasl::Mechanism;
 use ottla_protocol::wire::Reader;
 use ottla_protocol::{ApiKey, ErrorCode, Message};
 use tokio::time::Instant;
 
 use super::Lane;
-use super::connection::{Connection, Options, Versions};
+use super::connection::{Connection, HANDSHAKE_MAX_BYTES, Options, Protection, Versions};
+use super::sasl;
+use super::tls::{self, Tls};
 use super::transport::{ConnectFailure, Transport};
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Persisted, Result};
@@ -58,6 +61,8 @@ pub(crate) struct Broker {
     lanes: [LaneSlot; Lane::COUNT],
     attempts: Mutex<Attempts>,
     config: Arc<ClientConfig>,
+    /// There if connections are to be encrypted.
+    tls: Option<Tls>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +84,7 @@ struct Attempts {
 
 impl Broker {
     /// A broker at `endpoint`; nothing is connected yet.
-    pub fn new(id: Option<i32>, endpoint: Endpoint, config: Arc<ClientConfig>) -> Self {
+    pub fn new(id: Option<i32>, endpoint: Endpoint, config: Arc<ClientConfig>, tls: Option<Tls>) -> Self {
         let backoff = Backoff::new(
             config.reconnect_backoff_ms,
             config.reconnect_backoff_max_ms,
@@ -104,6 +109,7 @@ impl Broker {
                 patience,
             }),
             config,
+            tls,
         }
     }
 
@@ -222,21 +228,48 @@ impl Broker {
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection> {
         let label = self.label();
         let patience = self.attempts().next_patience();
-        let connected = Transport::connect(&endpoint.host, endpoint.port, &self.config, patience).await;
+        let tls = self.tls.as_ref();
+        let connected = Transport::connect(&endpoint.host, endpoint.port, &self.config, tls, patience).await;
         let stream = connected.map_err(|failure| self.explain(endpoint, failure, patience).with_broker(&label))?;
         let options = Options {
             client_id: self.config.client_id.as_str().into(),
             receive_max_bytes: self.config.receive_max_bytes,
             max_idle: self.config.connections_max_idle,
+            protection: Protection {
+                tls: tls.is_some(),
+                has_identity: tls.is_some_and(|tls| tls.has_identity),
+                sasl: self.config.security.sasl.is_some(),
+            },
         };
         let connection = Connection::start(stream, label, &options);
+        connection.limit_answers(HANDSHAKE_MAX_BYTES.min(self.config.receive_max_bytes));
+        let deadline = Instant::now() + self.config.request_timeout;
         let versions = negotiate(&connection, self.config.request_timeout).await;
-        connection.set_versions(versions.map_err(explain_handshake)?);
+        connection.set_versions(versions.map_err(|error| explain_handshake(error, tls.is_some()))?);
+        if let Some(config) = &self.config.security.sasl {
+            let lifetime = sasl::authenticate(&connection, config, deadline)
+                .await
+                .map_err(|error| explain_sasl(error, config.mechanism))?;
+            if let Some(lifetime) = lifetime {
+                // Kafka's own clients choose a moment in this range too, so that not all come back at once (KIP-368).
+                connection.retire_at(Instant::now() + lifetime.mul_f64(rand::random_range(0.85..0.95)));
+            }
+        }
+        connection.limit_answers(self.config.receive_max_bytes);
         Ok(connection)
     }
 
     fn explain(&self, endpoint: &Endpoint, failure: ConnectFailure, patience: Duration) -> Error {
         let address = endpoint.address();
+        let failure = match failure {
+            ConnectFailure::Tls(at, error) => {
+                match tls::explain(&error, self.tls.as_ref().is_some_and(|tls| tls.has_identity)) {
+                    Some(told) => return told,
+                    None => ConnectFailure::Tls(at, error),
+                }
+            }
+            other => other,
+        };
         let (reason, source) = match failure {
             ConnectFailure::Unresolved(error) => (
                 format!("the host name {:?} has no address ({error})", &*endpoint.host),
@@ -247,6 +280,20 @@ impl Broker {
             }
             ConnectFailure::Io(at, error) => (format!("{error} ({at})"), Some(error)),
             ConnectFailure::TimedOut => (format!("no answer within {} ms", patience.as_millis()), None),
+            ConnectFailure::Tls(at, error) => (
+                format!(
+                    "{at} answered and then ended the TLS handshake ({error}): is this a PLAINTEXT or SASL_PLAINTEXT listener?"
+                ),
+                Some(error),
+            ),
+            ConnectFailure::TlsTimedOut(at) => (
+                format!(
+                    "{at} answered but did not complete the TLS handshake within {} ms: is this a PLAINTEXT or \
+                     SASL_PLAINTEXT listener?",
+                    patience.as_millis()
+                ),
+                None,
+            ),
         };
         let text = match (&endpoint.told_by, self.id) {
             (Some(told_by), Some(id)) => format!(
@@ -289,13 +336,23 @@ impl Attempts {
 
 /// Before the broker has told its versions, a connection that dies without a word is often a listener that expects
 /// something else.
-fn explain_handshake(error: Error) -> Error {
+fn explain_handshake(error: Error, tls: bool) -> Error {
     let error = error.with_persisted(Persisted::No);
     match error.kind() {
-        ErrorKind::Disconnected => error.with_prefix(
-            "no Kafka broker answered (if this is a TLS or SASL listener, use the broker's PLAINTEXT listener)",
-        ),
+        ErrorKind::Disconnected if !tls => error
+            .with_prefix("no Kafka broker answered (if this is a TLS listener, set security.protocol=SSL or SASL_SSL)"),
         ErrorKind::Timeout => error.with_prefix("connected, but no Kafka broker answered"),
+        _ => error,
+    }
+}
+
+/// What went wrong between the broker's versions and the first request.
+fn explain_sasl(error: Error, mechanism: Mechanism) -> Error {
+    let error = error.with_persisted(Persisted::No);
+    match error.kind() {
+        ErrorKind::Disconnected | ErrorKind::Timeout => error.with_prefix(format_args!(
+            "the broker did not complete SASL authentication with {mechanism}"
+        )),
         _ => error,
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::Lane;
 use super::broker::{Broker, Endpoint};
+use super::tls::Tls;
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,6 +37,7 @@ const METADATA_CAP: i16 = i16::MAX;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     config: Arc<ClientConfig>,
+    tls: Option<Tls>,
     started: Instant,
     snapshot: ArcSwap<ClusterSnapshot>,
     changed: watch::Sender<u64>,
@@ -56,7 +58,11 @@ struct Interest {
 
 impl Cluster {
     /// Knows nothing but the bootstrap servers.
-    pub fn new(config: Arc<ClientConfig>, started: Instant) -> Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: a certificate or key cannot be used.
+    pub fn new(config: Arc<ClientConfig>, started: Instant) -> Result<Self> {
+        let tls = config.security.tls.as_ref().map(|tls| Tls::new(tls)).transpose()?;
         let bootstrap = config
             .bootstrap_servers
             .iter()
@@ -65,10 +71,11 @@ impl Cluster {
                 port: address.port,
                 told_by: None,
             })
-            .map(|endpoint| Arc::new(Broker::new(None, endpoint, config.clone())))
+            .map(|endpoint| Arc::new(Broker::new(None, endpoint, config.clone(), tls.clone())))
             .collect();
         let backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms, rand::random());
-        Cluster {
+        Ok(Cluster {
+            tls,
             started,
             snapshot: ArcSwap::from_pointee(ClusterSnapshot::default()),
             changed: watch::channel(0).0,
@@ -79,7 +86,7 @@ impl Cluster {
             wake: Notify::new(),
             last_error: Mutex::default(),
             config,
-        }
+        })
     }
 
     /// The picture of the cluster as of the last answer.
@@ -177,7 +184,7 @@ impl Cluster {
     /// Learns the cluster for the first time: every bootstrap server is asked once, in turn.
     ///
     /// # Errors
-    /// None answered; the text has all their reasons.
+    /// None answered; the text has all their reasons. One that refuses to be spoken to ends it at once.
     pub async fn bootstrap(&self) -> Result<()> {
         let mut failures = Vec::new();
         for broker in &self.bootstrap {
@@ -187,6 +194,8 @@ impl Cluster {
                     self.settle_success(true);
                     return Ok(());
                 }
+                // The others would be asked with the same password and the same certificates.
+                Err(error) if error.kind() == ErrorKind::Authentication => return Err(error),
                 Err(error) => failures.push(error),
             }
         }
@@ -224,8 +233,13 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "metadata could not be fetched; trying again");
+                    let hopeless = error.kind() == ErrorKind::Authentication;
                     *lock(&self.last_error) = Some(error);
                     lock(&self.timer).handle_failed(self.now());
+                    if hopeless {
+                        // Who waits for news shall hear it now.
+                        self.changed.send_modify(|_| {});
+                    }
                 }
             }
         }
@@ -354,7 +368,7 @@ impl Cluster {
             match brokers.get(&node.id) {
                 Some(broker) => broker.move_to(endpoint),
                 None => {
-                    let broker = Broker::new(Some(node.id), endpoint, self.config.clone());
+                    let broker = Broker::new(Some(node.id), endpoint, self.config.clone(), self.tls.clone());
                     brokers.insert(node.id, Arc::new(broker));
                 }
             }
@@ -442,8 +456,12 @@ fn endpoint_of(node: &Node, told_by: &Arc<str>) -> Endpoint {
     }
 }
 
-/// None of the bootstrap servers answered.
+/// None of the bootstrap servers answered, or not to us.
 fn no_server(mut failures: Vec<Error>) -> Error {
+    let refusal = failures.iter().find(|error| error.kind() == ErrorKind::Authentication);
+    if let Some(refusal) = refusal {
+        return refusal.clone();
+    }
     if failures.len() == 1
         && let Some(only) = failures.pop()
     {

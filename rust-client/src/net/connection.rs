@@ -10,10 +10,10 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,12 +21,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use ottla_protocol::wire::Pieces;
 use ottla_protocol::{ApiKey, Message, frame};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::frame_reader::{FrameReader, ReadEnd};
 use super::request::{ClientRequest, ResponseFrame};
+use super::tls;
 use crate::error::{Error, ErrorKind, Persisted, Result};
 
 /// Frames that may wait in the queue of one connection before callers wait.
@@ -48,6 +49,16 @@ pub(super) struct Options {
     pub client_id: Arc<str>,
     pub receive_max_bytes: usize,
     pub max_idle: Option<Duration>,
+    pub protection: Protection,
+}
+
+/// How the stream is protected; errors are explained by it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Protection {
+    pub tls: bool,
+    /// The client has a certificate to show.
+    pub has_identity: bool,
+    pub sasl: bool,
 }
 
 /// A handle on one connection. The connection ends when the last handle is gone and all answers have come.
@@ -58,6 +69,8 @@ pub(crate) struct Connection {
     client_id: Arc<str>,
     next_correlation_id: AtomicI32,
     versions: OnceLock<Versions>,
+    /// When no new request shall be sent on it any more: its session ends soon.
+    retires_at: OnceLock<Instant>,
 }
 
 #[derive(Debug)]
@@ -67,6 +80,8 @@ struct Shared {
     /// Why the connection is dead.
     cause: OnceLock<Error>,
     throttle: Throttle,
+    /// The longest answer that is taken now.
+    longest_answer: AtomicUsize,
 }
 
 /// Until when the broker asked not to be asked.
@@ -158,6 +173,7 @@ impl Connection {
             broker,
             cause: OnceLock::new(),
             throttle: Throttle::new(),
+            longest_answer: AtomicUsize::new(options.receive_max_bytes),
         });
         let task = Task::new(stream, commands, shared.clone(), options);
         tokio::spawn(task.run());
@@ -167,12 +183,25 @@ impl Connection {
             client_id: options.client_id.clone(),
             next_correlation_id: AtomicI32::new(0),
             versions: OnceLock::new(),
+            retires_at: OnceLock::new(),
         }
     }
 
     /// Whether a request may still be sent.
     pub fn is_alive(&self) -> bool {
-        self.shared.cause.get().is_none() && !self.queue.is_closed()
+        self.shared.cause.get().is_none()
+            && !self.queue.is_closed()
+            && self.retires_at.get().is_none_or(|at| Instant::now() < *at)
+    }
+
+    /// From `at` on this connection is not alive: what is under way is answered, what is new goes elsewhere.
+    pub(super) fn retire_at(&self, at: Instant) {
+        let _ = self.retires_at.set(at);
+    }
+
+    /// From now on, answers of at most so many bytes are taken.
+    pub(super) fn limit_answers(&self, bytes: usize) {
+        self.shared.longest_answer.store(bytes, Ordering::Relaxed);
     }
 
     /// How errors name the broker: `broker 1 at kafka-1:9092`.
@@ -367,8 +396,14 @@ struct Task<T> {
     outbox: VecDeque<Outgoing>,
     outbox_bytes: usize,
     awaiting: VecDeque<Slot>,
+    /// Bytes were written that the stream may hold back until it is flushed, as TLS does.
+    unflushed: bool,
     reader: FrameReader,
+    /// Answers taken so far.
+    answers: u64,
     shared: Arc<Shared>,
+    protection: Protection,
+    receive_max_bytes: usize,
     max_idle: Option<Duration>,
     last_used: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -385,8 +420,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             awaiting: VecDeque::new(),
+            unflushed: false,
             reader: FrameReader::new(options.receive_max_bytes),
+            answers: 0,
             shared,
+            protection: options.protection,
+            receive_max_bytes: options.receive_max_bytes,
             max_idle: options.max_idle,
             last_used: now,
             alarm: Box::pin(tokio::time::sleep_until(first_alarm)),
@@ -396,6 +435,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
     async fn run(mut self) {
         let end = std::future::poll_fn(|context| self.poll(context)).await;
         self.die(end);
+        if self.protection.tls {
+            // TLS has a goodbye. Nobody waits for it, and it must not wait for ever.
+            let _ = tokio::time::timeout(GOODBYE, self.stream.shutdown()).await;
+        }
     }
 
     /// Runs until the connection ends; `None` when nobody needs it any more.
@@ -407,7 +450,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
             }
             match self.poll_answers(context) {
                 Err(error) => return Poll::Ready(Some(error)),
-                Ok(()) if self.closing && self.awaiting.is_empty() && self.outbox.is_empty() => {
+                Ok(()) if self.closing && self.awaiting.is_empty() && self.outbox.is_empty() && !self.unflushed => {
                     return Poll::Ready(None);
                 }
                 Ok(()) => {}
@@ -458,18 +501,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
             match Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]) {
                 Poll::Ready(Ok(0)) => return Err(self.lost("the operating system takes no more bytes")),
                 Poll::Ready(Ok(written)) => self.wrote(written),
-                Poll::Ready(Err(error)) => {
-                    // What the broker said before it closed explains more than the failed write; so read first.
-                    self.poll_answers(context)?;
-                    return Err(self.lost(error));
-                }
+                Poll::Ready(Err(error)) => return Err(self.write_failed(error, context)),
                 Poll::Pending => break,
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Err(self.write_failed(error, context)),
+                Poll::Pending => {}
             }
         }
         Ok(())
     }
 
+    /// What the broker said before it closed explains more than the failed write; so that is read first.
+    fn write_failed(&mut self, error: io::Error, context: &mut Context<'_>) -> Error {
+        match self.poll_answers(context) {
+            Err(told) => told,
+            Ok(()) => self.io_failed(error),
+        }
+    }
+
     fn wrote(&mut self, mut written: usize) {
+        self.unflushed = true;
         self.outbox_bytes = self.outbox_bytes.saturating_sub(written);
         while let Some(outgoing) = self.outbox.front_mut() {
             outgoing.started |= written > 0;
@@ -496,8 +551,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
 
     /// Hands arrived answers to those who wait, in order.
     fn poll_answers(&mut self, context: &mut Context<'_>) -> Result<()> {
-        while let Poll::Ready(read) = self.reader.poll_frame(&mut self.stream, context) {
+        loop {
+            self.reader
+                .set_limit(self.shared.longest_answer.load(Ordering::Relaxed));
+            let Poll::Ready(read) = self.reader.poll_frame(&mut self.stream, context) else {
+                return Ok(());
+            };
             let frame = read.map_err(|end| self.read_error(end))?;
+            self.answers += 1;
             self.last_used = Instant::now();
             let got = frame.first_chunk::<4>().map_or(-1, |id| i32::from_be_bytes(*id));
             let Some(slot) = self.awaiting.pop_front() else {
@@ -511,7 +572,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
             }
             slot.finish(Ok(frame));
         }
-        Ok(())
     }
 
     /// Looks at the clock when the alarm rings: a request out of time, or nothing to do for too long?
@@ -550,7 +610,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
     }
 
     /// Answers everybody, each according to how far the request got.
-    fn die(mut self, end: Option<Error>) {
+    fn die(&mut self, end: Option<Error>) {
         if let Some(error) = end {
             tracing::debug!(broker = %self.shared.broker, %error, "connection ended");
             let _ = self.shared.cause.set(error);
@@ -576,6 +636,34 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
         Error::new(ErrorKind::Disconnected, text).with_broker(&self.shared.broker)
     }
 
+    /// The operating system's reason, or that of TLS.
+    fn io_failed(&self, error: io::Error) -> Error {
+        match tls::explain(&error, self.protection.has_identity) {
+            Some(told) => told.with_broker(&self.shared.broker),
+            None => self.closed_early(error),
+        }
+    }
+
+    /// A connection that ends before anything but the broker's versions has come back was probably not what the broker
+    /// expects on that port.
+    fn closed_early(&self, cause: impl std::fmt::Display) -> Error {
+        let Protection {
+            tls,
+            has_identity,
+            sasl,
+        } = self.protection;
+        let hint = match self.answers {
+            0 if tls && !has_identity => {
+                "; a broker that requires a client certificate may do so when there is none (ssl.keystore.location)"
+            }
+            1 if !sasl => {
+                "; a broker does so on a SASL listener when a client does not authenticate: is security.protocol right?"
+            }
+            _ => "",
+        };
+        self.lost(format_args!("{cause}{hint}"))
+    }
+
     fn broken(&self, what: String) -> Error {
         let text = format!("the broker broke the protocol: {what}");
         Error::new(ErrorKind::Protocol, text)
@@ -585,9 +673,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
 
     fn read_error(&self, end: ReadEnd) -> Error {
         match end {
-            ReadEnd::Io(error) => self.lost(error),
+            ReadEnd::Io(error) => self.io_failed(error),
             ReadEnd::Closed { inside: true } => self.lost("the broker closed it in the middle of an answer"),
-            ReadEnd::Closed { inside: false } => self.lost("the broker closed it"),
+            ReadEnd::Closed { inside: false } => self.closed_early("the broker closed it"),
+            ReadEnd::BadLength { length, limit } if length > 0 && limit < self.receive_max_bytes => {
+                let text = format!(
+                    "the broker announces an answer of {length} bytes before the connection is set up; at most {limit} \
+                     are taken"
+                );
+                Error::new(ErrorKind::Protocol, text).with_broker(&self.shared.broker)
+            }
             ReadEnd::BadLength { length, limit } if length > 0 => {
                 let text = format!(
                     "the broker announces an answer of {length} bytes; receive.message.max.bytes allows {limit}"
@@ -600,6 +695,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
     }
 }
 
+/// The longest answer that is taken before the connection is set up: versions and SASL have some thousand bytes.
+pub(super) const HANDSHAKE_MAX_BYTES: usize = 512 * 1024;
+
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// An alarm that nobody needs rings once in a while; `Instant` has no "never".
 const FAR_AWAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -609,9 +710,11 @@ const LEAST_ALARM: Duration = Duration::from_millis(100);
 /// What answers at this port is not a broker, or not on this listener.
 fn foreign(server: &'static str) -> Error {
     let text = match server {
-        "TLS" => "this port speaks TLS and was spoken to in plain text: use the broker's PLAINTEXT listener, or \
-                  security.protocol=SSL once this client supports it"
-            .to_owned(),
+        "TLS" => {
+            let text = "this port speaks TLS and was spoken to in plain text: set security.protocol=SSL or SASL_SSL, or \
+                        use the broker's PLAINTEXT listener";
+            return Error::new(ErrorKind::Authentication, text);
+        }
         _ => format!("this port belongs to a server for {server}, not to a Kafka broker"),
     };
     Error::new(ErrorKind::Protocol, text)

@@ -54,6 +54,11 @@ impl FrameReader {
         }
     }
 
+    /// From the next frame on, takes frames of at most `limit` bytes.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The next frame, without its length prefix.
     pub fn poll_frame<T: AsyncRead + Unpin>(
         &mut self,

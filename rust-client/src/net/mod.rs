@@ -2,7 +2,9 @@
 //!
 //! | room | knows |
 //! |---|---|
-//! | [`transport`] | how bytes get to a broker: TCP so far |
+//! | [`transport`] | how bytes get to a broker: TCP, or TLS over it |
+//! | [`tls`] | whom to trust, who we are, and what a failed handshake means |
+//! | [`sasl`] | how the client says who it is |
 //! | [`connection`] | one stream: requests in order, answers in order, one cause when it dies |
 //! | [`broker`] | one broker: a connection for each lane, versions, reconnecting |
 //! | [`cluster`] | all brokers: who is where, who leads what, when to ask again |
@@ -12,8 +14,10 @@ pub(crate) mod cluster;
 pub(crate) mod connection;
 mod frame_reader;
 pub(crate) mod request;
+mod sasl;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod transport;
 
 /// What a connection is used for. Each has its own, so that a long poll delays nothing else.

@@ -43,6 +43,19 @@ throttled!(
     ProduceRequest<'_>,
 );
 
+/// Requests whose answers have no throttle time.
+macro_rules! not_throttled {
+    ($($request:ty),* $(,)?) => {
+        $(impl ClientRequest for $request {
+            fn throttle_ms(_: &Self::Response<'_>) -> i32 {
+                0
+            }
+        })*
+    };
+}
+
+not_throttled!(SaslHandshakeRequest<'_>, SaslAuthenticateRequest<'_>);
+
 /// An answer, still encoded. Its bytes are shared: a slice of them keeps the whole alive and copies nothing.
 #[derive(Debug)]
 pub(crate) struct ResponseFrame<M> {

@@ -13,6 +13,8 @@ use crate::config::{ClientConfig, ClientKind, Settings};
 use crate::error::{ErrorKind, Persisted};
 use crate::tests::{Asked, FakeBroker, Reply, metadata, versions};
 
+mod security;
+
 const SECOND: Duration = Duration::from_secs(1);
 const VERSION: i16 = 12;
 
@@ -35,6 +37,7 @@ fn connected_with(max_idle: Option<Duration>) -> (Connection, DuplexStream) {
         client_id: "test".into(),
         receive_max_bytes: 1 << 20,
         max_idle,
+        protection: Default::default(),
     };
     let connection = Connection::start(near, "broker 1 at test".into(), &options);
     connection.set_versions(Versions {
@@ -218,6 +221,7 @@ async fn large_requests_arrive_whole_through_a_small_pipe() {
         client_id: "test".into(),
         receive_max_bytes: 1 << 20,
         max_idle: None,
+        protection: Default::default(),
     };
     let connection = Connection::start(near, "broker 1 at test".into(), &options);
     let name = "x".repeat(30_000);
@@ -310,7 +314,7 @@ async fn another_kind_of_server_is_named() {
     for (words, hint) in [
         (&b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..], "HTTP"),
         (&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50], "TLS"),
-        (b"", "PLAINTEXT listener"),
+        (b"", "security.protocol=SSL"),
     ] {
         let server = FakeBroker::start(move |_| Reply::Close(words.to_vec())).await;
         let error = connect(&server.address()).await.unwrap_err();

@@ -27,7 +27,7 @@ use super::delivery::Cell;
 use super::produce::{self, Sent};
 use super::shared::{NOWHERE, Shared};
 use super::watch::{BrokerMeters, Flight};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::Lane;
 use crate::net::connection::{Connection, Pending, Written};
 use crate::net::request::ResponseFrame;
@@ -278,6 +278,9 @@ impl Sender {
             }
             Err(error) => {
                 tracing::debug!(node = self.handle.node_id, %error, "no connection for records");
+                if error.kind() == ErrorKind::Authentication {
+                    self.refuse_waiting(&error);
+                }
                 self.shared.set_trouble(self.handle.node_id, Some(error));
                 self.shared.client.request_refresh();
                 if self.active.is_empty() {
@@ -292,6 +295,20 @@ impl Sender {
                 }));
             }
         }
+    }
+
+    /// The broker does not accept who we are, or is not who it seems to be: waiting will not help what waits here.
+    fn refuse_waiting(&self, error: &Error) {
+        tracing::warn!(node = self.handle.node_id, %error, "records cannot be sent");
+        let reason = Reason::Refused(error.message().into());
+        let mut wakers = Vec::new();
+        for active in &self.active {
+            let mut slot = active.partition.lock();
+            slot.refusal = Some(error.clone());
+            slot.queue.abort_waiting(&reason);
+            self.shared.complete(&active.partition, &mut slot, &mut wakers);
+        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn may_send(&self) -> bool {

@@ -4,7 +4,8 @@
 //                          {"main": "org.apache.kafka.tools.TopicCommand", "args": [...], "stdin": "<hex>"}
 //                          {"exit": 0, "stdout": "<hex>", "stderr": "<hex>"}
 //   java Driver broker F   formats the log directories that properties file F names, then runs kafka.Kafka with F; a
-//                          quorum by itself, unless F names controller.quorum.voters
+//                          quorum by itself, unless F names controller.quorum.voters; F's lines "# add-scram U" become
+//                          options --add-scram U of the formatting: users of SCRAM
 //
 // Each request loads its tool's class afresh, so that nothing static lives on from the run before. What a tool would do
 // in a shutdown hook (the console producer closes its producer there) is done when the tool exits.
@@ -168,6 +169,11 @@ public class Driver {
             "format", "--ignore-formatted", "--cluster-id", "b3R0bGEtdGVzdHMtMDAwMQ", "--config", properties));
         if (!Files.readString(Path.of(properties)).contains("controller.quorum.voters")) {
             format.add("--standalone");
+        }
+        for (String line : Files.readAllLines(Path.of(properties))) {
+            if (line.startsWith("# add-scram ")) {
+                format.addAll(List.of("--add-scram", line.substring("# add-scram ".length())));
+            }
         }
         try {
             kafka.tools.StorageTool.main(format.toArray(new String[0]));

@@ -10,6 +10,9 @@ One JSON request a line on standard input, one JSON answer a line on standard ou
   {"do": "end"}                                                         -> {"acked": [[partition, offset, number], ...],
                                                                             "failed": [number, ...]}
 
+  {"do": "knock", "bootstrap"}                                          -> {"in": true or false, "errors": [text, ...]}
+
+"config" of a request, if it has one, holds further properties of librdkafka.
 A request that fails is answered by {"error": text}. The process ends with its standard input.
 """
 
@@ -34,7 +37,7 @@ def to_hex(data):
 
 
 def create(request):
-    admin = AdminClient({"bootstrap.servers": request["bootstrap"], **QUIET})
+    admin = AdminClient({"bootstrap.servers": request["bootstrap"], **QUIET, **request.get("config", {})})
     new = NewTopic(request["topic"], request["partitions"], 1)
     admin.create_topics([new], operation_timeout=PATIENCE)[request["topic"]].result()
     return {}
@@ -48,6 +51,7 @@ def produce(request):
         "acks": "all",
         "linger.ms": 20,
         **QUIET,
+        **request.get("config", {}),
     })
     receipts = [None] * len(request["records"])
     errors = []
@@ -89,6 +93,7 @@ def consume(request):
         "check.crcs": True,
         "fetch.wait.max.ms": 100,
         **QUIET,
+        **request.get("config", {}),
     })
     consumer.assign([TopicPartition(request["topic"], request["partition"], 0)])
     records = []
@@ -124,6 +129,26 @@ def end_offset(request):
             time.sleep(0.05)
     consumer.close()
     return {"offset": high}
+
+
+def knock(request):
+    """Asks for the metadata. Whoever is not let in says why in a callback, and would try for ever."""
+    errors = []
+    admin = AdminClient({
+        "bootstrap.servers": request["bootstrap"],
+        "error_cb": lambda error: errors.append(str(error)),
+        "log_level": 0,
+        **request.get("config", {}),
+    })
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            admin.list_topics(timeout=1)
+            return {"in": True, "errors": errors}
+        except KafkaException:
+            if errors:
+                return {"in": False, "errors": errors}
+    return {"in": False, "errors": errors}
 
 
 class Writer:
@@ -186,6 +211,8 @@ def serve():
                     answer = produce(request)
                 case "consume":
                     answer = consume(request)
+                case "knock":
+                    answer = knock(request)
                 case "end_offset":
                     answer = end_offset(request)
                 case "begin":

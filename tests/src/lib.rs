@@ -9,6 +9,7 @@
 //! - [`peer`]: the other programs (Apache Kafka's broker and tools, librdkafka) and Ottla itself, behind one trait.
 //! - [`proxy`]: a wire that breaks by rule, at exact bytes of Kafka's frames.
 //! - [`place`]: where things are: the repository, what `make peers` installed, where tests leave data directories.
+//! - [`secured`]: a broker with a listener of every kind of security, certificates, and the ways in.
 //! - [`wire`]: the protocol by hand, for judges that want to see what a broker really sends.
 //! - [`source`]: Rust source as the tidy test looks at it.
 //! - [`scenario`]: one story, told by every language.
@@ -27,5 +28,6 @@ pub mod place;
 pub mod proxy;
 pub mod rng;
 pub mod scenario;
+pub mod secured;
 pub mod source;
 pub mod wire;

@@ -31,6 +31,7 @@ pub struct BrokerProcess {
     home: tempfile::TempDir,
     /// Apache Kafka's heap at most.
     heap: &'static str,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl BrokerProcess {
@@ -111,12 +112,18 @@ impl BrokerProcess {
             process: None,
             home,
             heap: "512m",
+            environment: vec![],
         })
     }
 
     /// Three of them must run on a small machine.
     pub(crate) fn set_heap(&mut self, heap: &'static str) {
         self.heap = heap;
+    }
+
+    /// From the next start on, the process finds this in its environment.
+    pub fn set_environment(&mut self, name: &'static str, value: &'static str) {
+        self.environment.push((name, value));
     }
 
     /// Starts the broker again after [`BrokerProcess::kill`], on the same port and data.
@@ -145,7 +152,7 @@ impl BrokerProcess {
             Kind::Apache => java::driver_with_heap(self.heap),
             Kind::Ottla => Command::new(place::ottla_command()),
         };
-        command.arg("broker");
+        command.arg("broker").envs(self.environment.iter().copied());
         if kind == Kind::Ottla {
             command.arg("--config");
         }
@@ -304,7 +311,7 @@ pub(crate) fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
 }
 
 /// What one KRaft node needs to be a whole cluster.
-fn apache_properties(controller: u16) -> String {
+pub(crate) fn apache_properties(controller: u16) -> String {
     format!(
         "process.roles=broker,controller
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}

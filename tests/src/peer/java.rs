@@ -5,13 +5,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::lines::{Lines, from_hex, to_hex};
 use super::{Client, Content, Failure, Header, Incoming, Outgoing, Receipt};
 use crate::place;
+use crate::secured::Access;
 
 const NULL: &str = "<NULL>";
 const FIELD: &str = "<|>";
@@ -19,7 +21,12 @@ const HEADER: &str = "<&>";
 const RECORD: &str = "<$>\n";
 
 /// The JVM with the tools.
-pub struct JavaTools(Lines);
+#[derive(Clone)]
+pub struct JavaTools {
+    lines: Arc<Lines>,
+    /// A file of further properties for the tools' clients.
+    config: Option<Arc<NamedTempFile>>,
+}
 
 /// What a tool left when it exited.
 pub struct Outcome {
@@ -108,10 +115,35 @@ impl JavaTools {
     /// When it does not start.
     pub fn start() -> Result<JavaTools, Failure> {
         let tools = jars().join("kafka-tools-4.3.1.jar");
-        Ok(JavaTools(Lines::start(
-            "the Java tools",
-            driver().arg("tools").arg(tools),
-        )?))
+        let lines = Lines::start("the Java tools", driver().arg("tools").arg(tools))?;
+        Ok(JavaTools {
+            lines: Arc::new(lines),
+            config: None,
+        })
+    }
+
+    /// The same JVM; the clients of its tools come in by `access`.
+    ///
+    /// # Errors
+    /// When the file with the properties cannot be written.
+    pub fn secured(&self, access: &Access) -> Result<JavaTools, Failure> {
+        let io = |error: std::io::Error| error.to_string();
+        let file = NamedTempFile::new().map_err(io)?;
+        // A tool that is not let in gives up soon.
+        let text =
+            access.properties_text() + "default.api.timeout.ms=15000\nrequest.timeout.ms=10000\nmax.block.ms=15000\n";
+        std::fs::write(file.path(), text).map_err(io)?;
+        Ok(JavaTools {
+            lines: Arc::clone(&self.lines),
+            config: Some(Arc::new(file)),
+        })
+    }
+
+    /// `--command-config FILE`, if the clients are to have further properties.
+    fn command_config(&self) -> Vec<String> {
+        let file = self.config.as_ref().map(|file| file.path().display().to_string());
+        file.map(|file| vec!["--command-config".to_owned(), file])
+            .unwrap_or_default()
     }
 
     /// Runs the main class `main` with `args`, `stdin` as its standard input.
@@ -120,7 +152,7 @@ impl JavaTools {
     /// When the JVM is gone. A tool that fails is an [`Outcome`].
     pub fn run(&self, main: &str, args: &[&str], stdin: &[u8]) -> Result<Outcome, Failure> {
         let answer = self
-            .0
+            .lines
             .ask(&json!({"main": main, "args": args, "stdin": to_hex(stdin)}))?;
         let bytes = |name: &str| from_hex(answer.get(name).and_then(Value::as_str).unwrap_or_default());
         Ok(Outcome {
@@ -135,7 +167,9 @@ impl JavaTools {
     /// # Errors
     /// When the tool fails: all it wrote.
     pub fn topics(&self, bootstrap: &str, args: &[&str]) -> Result<String, Failure> {
-        let all = [&["--bootstrap-server", bootstrap], args].concat();
+        let config = self.command_config();
+        let config: Vec<&str> = config.iter().map(String::as_str).collect();
+        let all = [&["--bootstrap-server", bootstrap], &config[..], args].concat();
         self.run("org.apache.kafka.tools.TopicCommand", &all, b"")?.success()
     }
 
@@ -163,14 +197,16 @@ impl Client for JavaTools {
             line_of(&record.content, &mut lines);
         }
         let null = format!("null.marker={NULL}");
+        let config = self.command_config();
         #[rustfmt::skip]
-        let args = [
+        let mut args = vec![
             "--bootstrap-server", bootstrap, "--topic", topic, "--compression-codec", codec,
             "--command-property", "acks=all",
             "--reader-property", "parse.key=true",
             "--reader-property", "parse.headers=true",
             "--reader-property", &null,
         ];
+        args.extend(config.iter().map(String::as_str));
         let outcome = self.run("org.apache.kafka.tools.ConsoleProducer", &args, &lines)?;
         // The tool reports a failed send on standard error only.
         if outcome.exit != 0 || outcome.stderr.contains("Error when sending") {
@@ -200,6 +236,8 @@ impl Client for JavaTools {
             "--bootstrap-server", bootstrap, "--topic", topic, "--partition", &partition, "--offset", "earliest",
             "--max-messages", &count_text, "--timeout-ms", "30000",
         ];
+        let config = self.command_config();
+        args.extend(config.iter().map(String::as_str));
         for property in &properties {
             args.extend(["--formatter-property", property]);
         }

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::program::{Program, number, python};
 use super::{Client, Failure, Incoming, Outgoing, Receipt};
+use crate::secured::Access;
 
 /// The Python process.
+#[derive(Clone)]
 pub struct Librdkafka(Program);
 
 impl Librdkafka {
@@ -18,6 +20,23 @@ impl Librdkafka {
     /// When it does not start.
     pub fn start() -> Result<Librdkafka, Failure> {
         Program::start("librdkafka", &mut python("librdkafka.py")).map(Librdkafka)
+    }
+
+    /// The same process; its clients come in by `access`.
+    #[must_use]
+    pub fn secured(&self, access: &Access) -> Librdkafka {
+        Librdkafka(self.0.with_config(access.librdkafka()))
+    }
+
+    /// Asks for the metadata by `access`: whether it was let in, and what librdkafka said meanwhile.
+    ///
+    /// # Errors
+    /// The script's.
+    pub fn knock(&self, bootstrap: &str, access: &Access) -> Result<(bool, String), Failure> {
+        let answer = self
+            .0
+            .ask(&json!({"do": "knock", "bootstrap": bootstrap, "config": access.librdkafka()}))?;
+        Ok((answer["in"] == json!(true), answer["errors"].to_string()))
     }
 
     /// Creates a topic with replication factor 1. A topic that exists is an error.

@@ -33,6 +33,8 @@ pub struct Program {
     name: &'static str,
     lines: Arc<Lines>,
     idempotent: bool,
+    /// Further properties of its clients, in their own keys.
+    config: Value,
 }
 
 impl Program {
@@ -46,6 +48,7 @@ impl Program {
             name,
             lines,
             idempotent: false,
+            config: json!({}),
         })
     }
 
@@ -88,6 +91,12 @@ impl Program {
             idempotent: true,
             ..self.clone()
         }
+    }
+
+    /// The same process; its clients get further properties through this handle, in their own keys.
+    #[must_use]
+    pub fn with_config(&self, config: Value) -> Program {
+        Program { config, ..self.clone() }
     }
 
     /// Any request of the program.
@@ -134,6 +143,7 @@ impl Client for Program {
     ) -> Result<Option<Vec<Receipt>>, Failure> {
         let answer = self.ask(&json!({
             "do": "produce", "bootstrap": bootstrap, "topic": topic, "codec": codec, "idempotent": self.idempotent,
+            "config": self.config,
             "records": records.iter().map(outgoing).collect::<Vec<_>>(),
         }))?;
         if answer.get("receipts").is_some_and(Value::is_null) {
@@ -146,6 +156,7 @@ impl Client for Program {
     fn consume(&self, bootstrap: &str, topic: &str, partition: i32, count: usize) -> Result<Vec<Incoming>, Failure> {
         let answer = self.ask(&json!({
             "do": "consume", "bootstrap": bootstrap, "topic": topic, "partition": partition, "count": count,
+            "config": self.config,
         }))?;
         self.list(&answer, "records")?.iter().map(incoming).collect()
     }

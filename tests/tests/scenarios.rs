@@ -3,6 +3,8 @@
 // A test may stop at what it did not expect.
 #![allow(clippy::unwrap_used)]
 
+use std::process::Command;
+
 use ottla_tests::peer::broker_process::Kind;
 use ottla_tests::scenario::judge::{Scenario, difference, hear};
 use ottla_tests::scenario::runners::{RUNNERS, Runner};
@@ -18,6 +20,40 @@ fn every_language_tells_the_same_story_on_apache_kafka() {
     tell_all(Kind::Apache);
 }
 
+#[test]
+fn a_runner_that_is_missing_or_ends_early_or_tells_otherwise_is_found_out() {
+    let stage = Stage::start(Kind::Ottla, "scenarios-found-out").unwrap();
+    let scenarios = Scenario::all().unwrap();
+    let one: Vec<&Scenario> = scenarios.iter().take(1).collect();
+    let told = |name, command| tell(&stage, &Runner { name, command }, &one, false).join("\n");
+    assert!(told("missing", || Err("is not built".to_owned())).contains("missing: is not built"));
+    assert!(told("absent", || Ok(Command::new("/no/such/program"))).contains("absent does not start"));
+    let early = told("early", || Ok(Command::new("false")));
+    assert!(early.contains("early ended with exit status: 1"), "{early}");
+    assert!(early.contains("- admin a"), "{early}");
+    // It ends well, and has told nothing.
+    let silent = told("silent", || Ok(Command::new("true")));
+    assert!(
+        !silent.contains("ended with") && silent.contains("- admin a"),
+        "{silent}"
+    );
+}
+
+#[test]
+fn every_scenario_says_what_it_proves_and_what_it_needs() {
+    for scenario in Scenario::all().unwrap() {
+        let stem = &scenario.stem;
+        let title = scenario.text.lines().next().unwrap_or_default();
+        assert!(title.starts_with("# ") && title.ends_with('.'), "{stem}: {title:?}");
+        let asks = ["stage fault ", "stage freeze", "stage thaw"];
+        let asked = scenario
+            .text
+            .lines()
+            .any(|line| asks.iter().any(|words| line.starts_with(words)));
+        assert_eq!(!scenario.fits(Kind::Apache), asked, "{stem}: needs faults, or does not");
+    }
+}
+
 fn tell_all(kind: Kind) {
     let is_author = std::env::var_os("UPDATE").is_some();
     if is_author && kind == Kind::Apache {
@@ -29,7 +65,7 @@ fn tell_all(kind: Kind) {
         .iter()
         .filter(|scenario| scenario.fits(kind) && is_chosen("OTTLA_SCENARIO", &scenario.stem))
         .collect();
-    let stage = Stage::start(kind).unwrap();
+    let stage = Stage::start(kind, "scenarios").unwrap();
     let mut faults = vec![];
     let chosen = RUNNERS.iter().filter(|runner| is_chosen("OTTLA_RUNNER", runner.name));
     for runner in chosen.take(if is_author { 1 } else { RUNNERS.len() }) {

@@ -26,8 +26,9 @@ const LAST_WORDS: usize = 2000;
 pub struct Scenario {
     /// Its name without `.txt`.
     pub stem: String,
+    /// All that stands there.
+    pub text: String,
     path: PathBuf,
-    text: String,
 }
 
 impl Scenario {

@@ -56,15 +56,15 @@ struct State {
 }
 
 impl Stage {
-    /// Starts everything.
+    /// Starts everything. Ottla's data is kept under `name`, to be judged by Kafka's tools.
     ///
     /// # Errors
     /// One of them does not start.
-    pub fn start(kind: Kind) -> Result<Stage, Failure> {
+    pub fn start(kind: Kind, name: &str) -> Result<Stage, Failure> {
         let proxy = Proxy::bind()?;
         let (broker, faults) = match kind {
             Kind::Ottla => {
-                let (cluster, runtime) = ottla(&proxy)?;
+                let (cluster, runtime) = ottla(&proxy, name)?;
                 let faults = cluster.faults().clone();
                 let broker = Broker::Ottla {
                     _cluster: Box::new(cluster),
@@ -74,7 +74,7 @@ impl Stage {
             }
             Kind::Apache => {
                 let line = format!("{}={}", PROPERTIES.0, PROPERTIES.1);
-                let process = BrokerProcess::start_behind(&proxy, kind, "scenarios", &[&line])?;
+                let process = BrokerProcess::start_behind(&proxy, kind, name, &[&line])?;
                 let broker = Broker::Apache {
                     _process: Box::new(process),
                 };
@@ -127,10 +127,10 @@ impl Stage {
     }
 }
 
-fn ottla(proxy: &Proxy) -> Result<(Cluster, Runtime), Failure> {
+fn ottla(proxy: &Proxy, name: &str) -> Result<(Cluster, Runtime), Failure> {
     let runtime = runtime()?;
     let builder = Cluster::builder()
-        .data_dir(place::data_dir("scenarios"))
+        .data_dir(place::data_dir(name))
         .property(PROPERTIES.0, PROPERTIES.1)
         .property("advertised.listeners", format!("PLAINTEXT://{}", proxy.bootstrap()));
     let cluster = runtime.block_on(builder.start()).map_err(|error| error.to_string())?;

@@ -117,7 +117,7 @@ impl Storyteller {
 enum Client {
     Producer(Sender),
     Consumer(Box<Consumer>),
-    Admin(Admin),
+    Admin(Box<Admin>),
 }
 
 /// A producer and its sends that were not told yet.
@@ -247,7 +247,10 @@ impl Story {
                 let built = with_keys!(Consumer::builder()).assign(assigned).build().await;
                 built.map(|consumer| Client::Consumer(Box::new(consumer)))
             }
-            _ => with_keys!(Admin::builder()).build().await.map(Client::Admin),
+            _ => {
+                let built = with_keys!(Admin::builder()).build().await;
+                built.map(|admin| Client::Admin(Box::new(admin)))
+            }
         };
         if let Some(client) = self.print_if_error(built) {
             self.clients.insert(name, client);

@@ -51,8 +51,6 @@ struct State {
     scenario: String,
     /// Faults inside the broker, and how often each is to happen.
     installed: Vec<(Fault, u64)>,
-    /// How many faults the proxy has to count until all of its own have happened.
-    proxy_aim: u64,
 }
 
 impl Stage {
@@ -186,9 +184,7 @@ impl Shared {
         if let Some(faults) = &self.faults {
             faults.clear_all();
         }
-        let mut state = self.lock();
-        state.installed.clear();
-        state.proxy_aim = 0;
+        self.lock().installed.clear();
     }
 
     fn faults(&self) -> Result<&Faults, Failure> {
@@ -232,22 +228,16 @@ impl Shared {
             after: number(text, "skip")?.unwrap_or(0),
             action,
         };
-        let times = number(text, "times")?.unwrap_or(1);
-        let mut state = self.lock();
-        state.proxy_aim = state.proxy_aim.max(self.proxy.counts().faults()) + times;
-        for _ in 0..times {
+        for _ in 0..number(text, "times")?.unwrap_or(1) {
             self.proxy.arm(rule);
         }
         Ok(())
     }
 
     fn fired(&self) -> Result<(), Failure> {
-        let (aim, installed) = {
-            let state = self.lock();
-            (state.proxy_aim, state.installed.clone())
-        };
-        self.proxy
-            .wait("a fault of the wire", |counts| counts.faults() >= aim)?;
+        // Each rule has taken its frame. What it does to it may be overtaken by a cut of the same connection.
+        self.proxy.wait("a fault of the wire", |counts| counts.armed == 0)?;
+        let installed = self.lock().installed.clone();
         for (fault, times) in installed {
             let firing = async { tokio::time::timeout(PATIENCE, fault.fired(times)).await };
             if self.waiting.block_on(firing) != Ok(true) {

@@ -131,7 +131,7 @@ impl JavaTools {
         let file = NamedTempFile::new().map_err(io)?;
         // A tool that is not let in gives up soon.
         let text =
-            access.properties_text() + "default.api.timeout.ms=15000\nrequest.timeout.ms=10000\nmax.block.ms=15000\n";
+            access.properties_text() + "default.api.timeout.ms=10000\nrequest.timeout.ms=8000\nmax.block.ms=30000\n";
         std::fs::write(file.path(), text).map_err(io)?;
         Ok(JavaTools {
             lines: Arc::clone(&self.lines),

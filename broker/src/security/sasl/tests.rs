@@ -4,6 +4,8 @@
 use super::*;
 use crate::config::jaas::{Secret, Users as Passwords};
 use ottla_protocol::sasl::scram::Key;
+use proptest::prelude::*;
+use std::sync::LazyLock;
 
 fn session(max_reauth: Option<Duration>) -> Session {
     let users: Passwords = [("alice", "wonder"), ("bob", "builder")]
@@ -261,6 +263,25 @@ fn an_authentication_holds_for_its_time_and_is_renewed_by_the_same_user_in_the_s
     assert!(again("PLAIN", &plain("bob", "builder")).contains("Cannot change principals during re-authentication"));
     assert!(again("SCRAM-SHA-256", b"n,,n=alice,r=x").contains("is not supported for re-authentication of mechanism"));
     assert!(again("PLAIN", &plain("alice", "x")).contains("Invalid username or password"));
+}
+
+proptest! {
+    #[test]
+    fn no_message_is_too_strange(
+        mechanism in 0..3_usize,
+        head in prop::sample::select(vec![&b""[..], b"n,,n=alice,r=", b"n,a=alice,", b"c=biws,r=", b"\0alice\0"]),
+        messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4),
+    ) {
+        // Made once: passwords take their time.
+        static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| session(None).policy);
+        let session = Session::new(Arc::clone(&POLICY));
+        let now = Instant::now();
+        session.choose(Mechanism::ALL[mechanism].name(), 1, now);
+        for message in messages {
+            let outcome = session.hear(&[head, &message[..]].concat(), now);
+            prop_assert!(!matches!(outcome, Outcome::Accepted(..)), "{outcome:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ SEED ?=
 export RUST_BACKTRACE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test long interop bench fuzz protocol peers deny clean
+.PHONY: help demo check test long interop bench python dist fuzz protocol peers deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' Makefile | sed 's/^  make \([a-z]*\)  /\1\t/' | expand -t 12 | sed 's/^/  make /'
@@ -21,7 +21,7 @@ check: ## format, lints, the repository's own rules, unit tests; needs nothing i
 	$(CARGO) test --workspace --lib --bins --quiet
 	$(CARGO) test --package ottla-tests --test tidy --quiet
 
-test: peers check deny ## everything that judges a change: `check`, then Kafka's own programs as judges
+test: peers check deny python ## everything that judges a change: `check`, then Kafka's own programs as judges
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
 
@@ -38,6 +38,12 @@ interop: peers ## the table: producer x consumer x broker x codec
 bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, a quarter of an hour; into bench/results
 	bench/peers setup
 	bench/peers report
+
+python: ## the Python package: built, installed below target/python, judged by its tests and two type checkers
+	bindings/python/run
+
+dist: ## what is published, into dist/: wheels and sdist
+	bindings/dist
 
 fuzz: ## the fuzz targets, a minute each (FUZZ_SECONDS)
 	protocol/fuzz/run

@@ -212,7 +212,7 @@ impl Books {
     fn open(&mut self, hub: &Arc<Hub>) -> (u64, Arc<Block>) {
         let tag = self.next;
         self.next += 1;
-        if tag % BLOCK == 0 || self.blocks.is_empty() {
+        if tag.is_multiple_of(BLOCK) || self.blocks.is_empty() {
             let block = Block {
                 first: tag / BLOCK * BLOCK,
                 hub: hub.clone(),

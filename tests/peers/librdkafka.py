@@ -168,6 +168,7 @@ class Writer:
             "reconnect.backoff.max.ms": 100,
             "delivery.timeout.ms": 120_000,
             "log_level": 0,
+            **request.get("config", {}),
         })
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()

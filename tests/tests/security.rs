@@ -7,13 +7,16 @@
 // A test may stop at what it did not expect.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use ottla_tests::peer::broker_process::Kind;
 use ottla_tests::peer::java::JavaTools;
 use ottla_tests::peer::librdkafka::Librdkafka;
 use ottla_tests::peer::{Client, Content, Outgoing};
 use ottla_tests::secured::{Access, PASSWORD, SecuredBroker};
+use serde_json::json;
 
 static OTTLA: LazyLock<SecuredBroker> = LazyLock::new(|| SecuredBroker::start(Kind::Ottla, "security", &[]).unwrap());
 static APACHE: LazyLock<SecuredBroker> = LazyLock::new(|| SecuredBroker::start(Kind::Apache, "security", &[]).unwrap());
@@ -232,6 +235,59 @@ fn tls_to_a_plain_port_and_the_other_way_round_are_called_by_name() {
     let plain = OTTLA.access("PLAINTEXT", None);
     let logged = "the peer does not speak TLS, but this listener is SSL (set security.protocol=SSL in the client)";
     stay_out("SSL", &plain, "", "", logged);
+}
+
+/// How often the most eager connection authenticated, by a log of level debug.
+fn most_authentications(log: &str) -> usize {
+    let mut of_peer: HashMap<&str, usize> = HashMap::new();
+    for line in log.lines().filter(|line| line.contains(": authenticated ")) {
+        let peer = line.split("peer=").nth(1).unwrap().split(' ').next().unwrap();
+        *of_peer.entry(peer).or_default() += 1;
+    }
+    of_peer.into_values().max().unwrap_or_default()
+}
+
+#[test]
+fn clients_authenticate_again_in_time_and_lose_nothing() {
+    let mut broker = SecuredBroker::start(Kind::Ottla, "security-again", &["connections.max.reauth.ms=2000"]).unwrap();
+    broker.process().kill();
+    broker
+        .process()
+        .set_environment("RUST_LOG", "ottla_broker::handlers=debug");
+    broker.process().restart().unwrap();
+    let plain = broker.bootstrap_of("PLAINTEXT");
+    for topic in ["from-librdkafka", "from-java"] {
+        LIBRDKAFKA.create_topic(&plain, topic, 1).unwrap();
+    }
+    let (access, bootstrap) = (
+        broker.access("SASL_SSL", Some("SCRAM-SHA-256")),
+        broker.bootstrap_of("SASL_SSL"),
+    );
+    let writer = Librdkafka::start().unwrap();
+    let begin = json!({
+        "do": "begin", "bootstrap": bootstrap, "topic": "from-librdkafka", "partitions": 1, "config": access.librdkafka(),
+    });
+    writer.ask(&begin).unwrap();
+    let start = Instant::now();
+    while most_authentications(&broker.log()) < 3 {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "it does not authenticate again: {}",
+            broker.log()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = writer.ask(&json!({"do": "end"})).unwrap();
+    assert_eq!(told["failed"], json!([]));
+    let before = broker.log().len();
+    JAVA.secured(&access)
+        .unwrap()
+        .produce_slowly(&bootstrap, "from-java", 700, 100)
+        .unwrap();
+    let log = broker.log();
+    assert!(most_authentications(&log[before..]) >= 3, "{}", &log[before..]);
+    assert!(!log.contains("did not authenticate again"), "{log}");
+    assert_eq!(LIBRDKAFKA.end_offset(&plain, "from-java", 0).unwrap(), 700);
 }
 
 #[test]

@@ -173,6 +173,26 @@ impl JavaTools {
         self.run("org.apache.kafka.tools.TopicCommand", &all, b"")?.success()
     }
 
+    /// `kafka-producer-perf-test`: `count` records of 100 bytes, so many in a second.
+    ///
+    /// # Errors
+    /// When the tool fails, or reports a record that failed.
+    pub fn produce_slowly(&self, bootstrap: &str, topic: &str, count: u32, a_second: u32) -> Result<(), Failure> {
+        let (count, rate) = (count.to_string(), a_second.to_string());
+        let config = self.command_config();
+        #[rustfmt::skip]
+        let mut args = vec![
+            "--bootstrap-server", bootstrap, "--topic", topic, "--num-records", &count, "--record-size", "100",
+            "--throughput", &rate,
+        ];
+        args.extend(config.iter().map(String::as_str));
+        let outcome = self.run("org.apache.kafka.tools.ProducerPerformance", &args, b"")?;
+        if outcome.stderr.contains("Exception") {
+            return Err(outcome.stderr);
+        }
+        outcome.success().map(drop)
+    }
+
     /// `kafka-dump-log ARGS`: what it wrote, complaints included; it succeeds on broken files too.
     ///
     /// # Errors

@@ -67,8 +67,6 @@ pub struct Limits {
 enum End {
     /// The peer closed it, the broker stops, or it was idle for too long.
     Quiet(&'static str),
-    /// A fault cuts it, whatever is under way.
-    Cut,
     /// The peer did something that is worth a line in the log.
     Refused(Refusal),
     Closed(CloseReason),
@@ -123,21 +121,19 @@ pub async fn serve(
         Ok(end) => end,
         Err(words) => return error!(%peer, "closed the connection: a handler panicked: {words}"),
     };
-    let proper = !matches!(end, End::Fault);
     match end {
         End::Quiet(reason) => {
             connection.transport.close_notify();
             let _ = connection.transport.try_flush();
             return debug!(%peer, "connection closed: {reason}");
         }
-        End::Cut => return debug!(%peer, "connection closed: a fault cuts it"),
         End::Io(error) => return debug!(%peer, "connection lost: {error}"),
         End::Fault => debug!(%peer, "closed the connection: a fault wants it"),
         End::Refused(refusal) => warn!(%peer, "closed the connection: {refusal}"),
         End::Closed(reason) => warn!(%peer, "closed the connection: {reason}"),
         End::NotSecured(refusal) => warn!(%peer, "closed the connection: {refusal}"),
     }
-    let _ = timeout(FAREWELL, connection.take_leave(proper, signals)).await;
+    let _ = timeout(FAREWELL, connection.take_leave(signals)).await;
 }
 
 /// Shakes hands over TLS, unless the time is over or the broker wants something else.
@@ -193,7 +189,7 @@ impl Signals {
     fn end(self, connection: u64) -> Option<End> {
         match self {
             Signals { stop: true, .. } => Some(End::Quiet("the broker stops")),
-            _ if self.ends(connection) => Some(End::Cut),
+            _ if self.ends(connection) => Some(End::Quiet("a fault cuts it")),
             _ => None,
         }
     }
@@ -510,7 +506,7 @@ impl Connection {
     ///
     /// A socket that is closed while bytes wait in it to be read is reset, and a reset takes from the peer what it has
     /// not read yet. So what it still sends is read, for a while, and thrown away.
-    async fn take_leave(&mut self, proper: bool, mut signals: watch::Receiver<Signals>) {
+    async fn take_leave(&mut self, mut signals: watch::Receiver<Signals>) {
         let me = self.context.connection;
         self.inbox = Inbox::new(FrameLimit::of_requests(0), self.protocol);
         let leave = async {
@@ -518,10 +514,7 @@ impl Connection {
                 self.transport.writable().await?;
                 self.write()?;
             }
-            // What a fault cuts off has no proper end.
-            if proper {
-                self.transport.close_notify();
-            }
+            self.transport.close_notify();
             self.write()?;
             while !self.transport.is_flushed() {
                 self.transport.writable().await?;

@@ -73,12 +73,6 @@ pub async fn run(arguments: BrokerArguments) -> Outcome {
     let stop = stop_requested()?;
     let broker = Broker::start(config).await?;
     say!("bootstrap.servers={}", broker.bootstrap());
-    // Whoever has several listeners wants to know where each is, above all with ports of 0.
-    if broker.addrs().len() > 1 {
-        for (name, _) in broker.addrs() {
-            say!("{name}={}", broker.bootstrap_of(name).unwrap_or_default());
-        }
-    }
     stop.await;
     broker.shutdown().await?;
     drop(own_folder);

@@ -212,6 +212,12 @@ impl<'a> RecordView<'a> {
         self.entry.value
     }
 
+    /// Where the headers are in the bytes of its run, in the encoding of record format v2 without their count.
+    #[inline]
+    pub fn header_span(&self) -> Span {
+        self.entry.headers
+    }
+
     /// How many headers it has.
     #[inline]
     pub fn header_count(&self) -> usize {

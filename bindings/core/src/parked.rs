@@ -233,6 +233,11 @@ impl Lanes {
         self.wait(|table| table.going == 0).await;
     }
 
+    /// Waits until no more records are taken.
+    pub async fn closed(&self) {
+        self.wait(|table| table.closed).await;
+    }
+
     /// Waits until there is room for a good deal more.
     pub async fn roomy(&self) {
         self.wait(|table| table.bytes <= self.limit / 2 || table.closed).await;

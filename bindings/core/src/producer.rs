@@ -68,6 +68,8 @@ struct Inner {
     client: OnceLock<Result<ottla::Producer, Error>>,
     connected: watch::Sender<bool>,
     closed: AtomicBool,
+    /// A record is parked because `buffer.memory` was full; only meaningful while there are lanes.
+    full: AtomicBool,
     lanes: Lanes,
     reports: Arc<Reports>,
     failures: Arc<Reports>,
@@ -126,12 +128,19 @@ impl Inner {
         let mut last: Option<Error> = None;
         while let Some(parked) = self.lanes.next(&topic) {
             let sent = match &client {
-                Ok(client) => send_parked(client, &topic, &parked, last.as_ref()).await,
+                Ok(client) => tokio::select! {
+                    biased;
+                    sent = send_parked(client, &topic, &parked, last.as_ref()) => sent,
+                    // Metadata of a topic that does not exist may be waited for much longer than a close may last.
+                    () = self.lanes.closed() => Err(Error::from(closed_too_early())),
+                },
                 Err(error) => Err(error.clone()),
             };
             match sent {
                 Ok(delivery) => {
                     last = None;
+                    // There was room for this one.
+                    self.full.store(false, Ordering::Release);
                     self.register(delivery, parked.receipt);
                 }
                 Err(error) => {
@@ -145,15 +154,17 @@ impl Inner {
 
     fn refuse_parked(&self) -> u64 {
         let left = self.lanes.close();
-        let error = Error::from(ottla::Error::new(
-            ottla::ErrorKind::Closed,
-            "the producer was closed before the record could be put into a batch",
-        ));
+        let error = Error::from(closed_too_early());
         for (topic, parked) in &left {
             self.refuse(topic, parked.receipt, &error);
         }
         left.len() as u64
     }
+}
+
+fn closed_too_early() -> ottla::Error {
+    let text = "the producer was closed before the record could be put into a batch";
+    ottla::Error::new(ottla::ErrorKind::Closed, text)
 }
 
 /// Sends a parked record. Those behind one that waited in vain do not each wait that long again.
@@ -187,6 +198,7 @@ impl Producer {
             client: OnceLock::new(),
             connected: watch::channel(false).0,
             closed: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             lanes: Lanes::new(memory / PARKED_SHARE),
             reports: Reports::new(waker.clone()),
             failures: Reports::new(waker),
@@ -231,9 +243,11 @@ impl Producer {
                     Ok(Sent::Queued)
                 }
                 Err(TrySendError::Failed(error)) => Err(error.into()),
-                Err(TrySendError::QueueFull(record) | TrySendError::UnknownTopic(record)) => {
+                Err(TrySendError::QueueFull(record)) => {
+                    inner.full.store(true, Ordering::Release);
                     park(inner, &record, receipt)
                 }
+                Err(TrySendError::UnknownTopic(record)) => park(inner, &record, receipt),
                 Err(other) => Err(ottla::Error::from(other).into()),
             };
         }
@@ -265,6 +279,13 @@ impl Producer {
             known.count += u64::from(report.count);
         }
         Ok(unclaimed.take())
+    }
+
+    /// Whether records are parked because `buffer.memory` is full, and not only because their topic is not known yet: then
+    /// every further record would be parked as well, and [`unparked`](Producer::unparked) is what to wait for.
+    pub fn is_full(&self) -> bool {
+        let full = |inner: &Arc<Inner>| inner.full.load(Ordering::Acquire) && !inner.lanes.are_empty();
+        self.inner.get().is_ok_and(full)
     }
 
     /// Waits until more records can be taken, after [`Sent::Parked`] or a full queue.
@@ -397,9 +418,11 @@ fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt) -> Resu
                     inner.register(delivery, receipt);
                     return Ok(Sent::Queued);
                 }
-                Err(TrySendError::QueueFull(record) | TrySendError::UnknownTopic(record)) => {
+                Err(TrySendError::QueueFull(record)) => {
+                    inner.full.store(true, Ordering::Release);
                     return park(inner, &record, receipt);
                 }
+                Err(TrySendError::UnknownTopic(record)) => return park(inner, &record, receipt),
                 Err(other) => return Err(ottla::Error::from(other).into()),
             }
         }

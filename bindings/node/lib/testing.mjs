@@ -1,0 +1,2 @@
+import testing from './testing.cjs'
+export const { Cluster } = testing

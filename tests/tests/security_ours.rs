@@ -2,7 +2,7 @@
 //! is, stay out where they must and say why, and lose nothing when the broker limits their sessions.
 
 // A test may stop at what it did not expect.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -9,6 +9,8 @@ use ottla_tests::peer::broker_process::Kind;
 use ottla_tests::scenario::judge::{Scenario, difference, hear};
 use ottla_tests::scenario::runners::{RUNNERS, Runner};
 use ottla_tests::scenario::stage::Stage;
+use ottla_tests::scenario::ways::Ways;
+use ottla_tests::secured::SecuredBroker;
 
 #[test]
 fn every_language_tells_the_same_story_on_ottla() {
@@ -18,6 +20,16 @@ fn every_language_tells_the_same_story_on_ottla() {
 #[test]
 fn every_language_tells_the_same_story_on_apache_kafka() {
     tell_all(Kind::Apache);
+}
+
+#[test]
+fn every_language_comes_in_and_stays_out_alike_on_secured_listeners_of_ottla() {
+    tell_secured(Kind::Ottla);
+}
+
+#[test]
+fn every_language_comes_in_and_stays_out_alike_on_secured_listeners_of_apache_kafka() {
+    tell_secured(Kind::Apache);
 }
 
 #[test]
@@ -66,10 +78,24 @@ fn tell_all(kind: Kind) {
         .filter(|scenario| scenario.fits(kind) && is_chosen("OTTLA_SCENARIO", &scenario.stem))
         .collect();
     let stage = Stage::start(kind, "scenarios").unwrap();
+    tell_by_all(&stage, &told, is_author);
+}
+
+/// The expected lines of these are written by hand.
+fn tell_secured(kind: Kind) {
+    let broker = SecuredBroker::start(kind, "scenarios-secured", &["auto.create.topics.enable=false"]).unwrap();
+    let stage = Stage::around(kind, broker.bootstrap_of("PLAINTEXT")).unwrap();
+    let ways = Ways::of(&broker).unwrap();
+    let chosen = |scenario: &&Scenario| is_chosen("OTTLA_SCENARIO", &scenario.stem);
+    let told: Vec<&Scenario> = ways.scenarios.iter().filter(chosen).collect();
+    tell_by_all(&stage, &told, false);
+}
+
+fn tell_by_all(stage: &Stage, told: &[&Scenario], is_author: bool) {
     let mut faults = vec![];
     let chosen = RUNNERS.iter().filter(|runner| is_chosen("OTTLA_RUNNER", runner.name));
     for runner in chosen.take(if is_author { 1 } else { RUNNERS.len() }) {
-        faults.extend(tell(&stage, runner, &told, is_author));
+        faults.extend(tell(stage, runner, told, is_author));
     }
     let count = faults.len();
     assert!(faults.is_empty(), "{count} differences:\n\n{}", faults.join("\n"));

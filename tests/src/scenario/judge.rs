@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,10 +37,17 @@ impl Scenario {
     /// # Errors
     /// The folder cannot be read.
     pub fn all() -> Result<Vec<Scenario>, Failure> {
-        let folder = place::repository().join("tests/scenarios");
+        Scenario::in_folder(&place::repository().join("tests/scenarios"))
+    }
+
+    /// All of a folder, by name.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn in_folder(folder: &Path) -> Result<Vec<Scenario>, Failure> {
         let text = |error: std::io::Error| format!("{}: {error}", folder.display());
         let mut all = vec![];
-        for entry in std::fs::read_dir(&folder).map_err(text)? {
+        for entry in std::fs::read_dir(folder).map_err(text)? {
             let path = entry.map_err(text)?.path();
             if path.extension().is_some_and(|extension| extension == "txt") {
                 all.push(Scenario {

@@ -5,9 +5,11 @@
 //! - [`stage`]: a broker, the wire before it, and the control port by which a scenario breaks both.
 //! - [`runners`]: the table of the runners in all languages.
 //! - [`judge`]: runs a runner over the files and compares.
+//! - [`ways`]: the files for secured listeners, written out for one broker.
 
 pub mod judge;
 pub mod runners;
 pub mod script;
 pub mod stage;
 pub mod storyteller;
+pub mod ways;

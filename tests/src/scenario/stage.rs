@@ -1,7 +1,8 @@
 //! The stage of the scenarios: a broker, the wire before it, and the control port by which a scenario breaks both.
 //!
 //! Takes lines on the control port, one answer each; the words are those of `tests/scenarios/README.md`. Ottla's broker runs in this
-//! process, so that its faults can be asked for. Refuses faults inside of Apache Kafka, which has none to give.
+//! process, so that its faults can be asked for. Refuses faults inside of Apache Kafka, which has none to give, and those of a
+//! wire that it was not given.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,6 +29,7 @@ const PROPERTIES: (&str, &str) = ("auto.create.topics.enable", "false");
 pub struct Stage {
     /// Which broker it is.
     pub kind: Kind,
+    bootstrap: String,
     control: SocketAddr,
     shared: Arc<Shared>,
     _broker: Broker,
@@ -36,10 +38,11 @@ pub struct Stage {
 enum Broker {
     Ottla { _cluster: Box<Cluster>, _runtime: Runtime },
     Apache { _process: Box<BrokerProcess> },
+    Elsewhere,
 }
 
 struct Shared {
-    proxy: Proxy,
+    proxy: Option<Proxy>,
     faults: Option<Faults>,
     waiting: Runtime,
     state: Mutex<State>,
@@ -79,6 +82,25 @@ impl Stage {
                 (broker, None)
             }
         };
+        let bootstrap = proxy.bootstrap();
+        Stage::open(kind, bootstrap, broker, Some(proxy), faults)
+    }
+
+    /// A stage for a broker that runs already, without a wire of its own: nothing can be broken.
+    ///
+    /// # Errors
+    /// The control port does not open.
+    pub fn around(kind: Kind, bootstrap: String) -> Result<Stage, Failure> {
+        Stage::open(kind, bootstrap, Broker::Elsewhere, None, None)
+    }
+
+    fn open(
+        kind: Kind,
+        bootstrap: String,
+        broker: Broker,
+        proxy: Option<Proxy>,
+        faults: Option<Faults>,
+    ) -> Result<Stage, Failure> {
         let text = |error: std::io::Error| format!("the control port does not open: {error}");
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(text)?;
         let control = listener.local_addr().map_err(text)?;
@@ -98,6 +120,7 @@ impl Stage {
         });
         Ok(Stage {
             kind,
+            bootstrap,
             control,
             shared,
             _broker: broker,
@@ -105,8 +128,8 @@ impl Stage {
     }
 
     /// What clients take as `bootstrap.servers`.
-    pub fn bootstrap(&self) -> String {
-        self.shared.proxy.bootstrap()
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     /// The address of the control port.
@@ -170,21 +193,28 @@ impl Shared {
             "thaw" => self.faults()?.thaw(),
             "proxy" => self.arm(rest)?,
             "fired" => self.fired()?,
-            "release" => self.proxy.release(),
-            "admit" => self.proxy.admit(),
+            "release" => self.proxy()?.release(),
+            "admit" => self.proxy()?.admit(),
             _ => return Err(format!("the stage has no word {word:?}")),
         }
         Ok(())
     }
 
     fn clear(&self) {
-        self.proxy.disarm();
-        self.proxy.admit();
-        self.proxy.release();
+        if let Some(proxy) = &self.proxy {
+            proxy.disarm();
+            proxy.admit();
+            proxy.release();
+        }
         if let Some(faults) = &self.faults {
             faults.clear_all();
         }
         self.lock().installed.clear();
+    }
+
+    fn proxy(&self) -> Result<&Proxy, Failure> {
+        let proxy = self.proxy.as_ref();
+        proxy.ok_or_else(|| "this stage has no wire of its own".to_owned())
     }
 
     fn faults(&self) -> Result<&Faults, Failure> {
@@ -229,14 +259,16 @@ impl Shared {
             action,
         };
         for _ in 0..number(text, "times")?.unwrap_or(1) {
-            self.proxy.arm(rule);
+            self.proxy()?.arm(rule);
         }
         Ok(())
     }
 
     fn fired(&self) -> Result<(), Failure> {
         // Each rule has taken its frame. What it does to it may be overtaken by a cut of the same connection.
-        self.proxy.wait("a fault of the wire", |counts| counts.armed == 0)?;
+        if let Some(proxy) = &self.proxy {
+            proxy.wait("a fault of the wire", |counts| counts.armed == 0)?;
+        }
         let installed = self.lock().installed.clone();
         for (fault, times) in installed {
             let firing = async { tokio::time::timeout(PATIENCE, fault.fired(times)).await };

@@ -7,6 +7,8 @@ import collections, json, statistics
 YARDSTICKS = ["librdkafka", "franz-go"]
 # the same client without and with idempotence: (what, item without, item with)
 IDEMPOTENCE = [("1 partition", "W1a", "W6"), ("6 partitions", "W1b", "W6b")]
+# a package of another language, and what it is compared with
+LANGUAGES = [("python-ottla", "confluent-python"), ("asyncio-ottla", "aiokafka"), ("asyncio-ottla-lots", "aiokafka")]
 MISSING = float("nan")
 
 
@@ -83,7 +85,7 @@ def table(path, items):
         s += latency(rows) if mode == "latency" else throughput(rows, int(items[item][6].get("txn-size", 1)), mode)
         for k, e in errs[item].items():
             s.append(f"\n- {k}: failed at least once: `{e}`")
-    s += idempotence(res)
+    s += idempotence(res) + languages(res, items)
     return "\n".join(s)
 
 
@@ -141,6 +143,20 @@ def idempotence(res):
             s.append(f"| {k} | {what} | {' | '.join(both)} |")
     if s:
         s = ["\n### With idempotence over without, same client\n", "| client | | msg/s | CPU |", "|---|---|---|---|"] + s
+    return s
+
+
+def languages(res, items):
+    """The packages of other languages beside the one that is used most there."""
+    s = []
+    for item in items:
+        rows = Rows(res.get(item, {}))
+        for k, peer in (pair for pair in LANGUAGES if set(pair) <= set(rows.rows)):
+            late = rows.med(k, lambda r: r.get("loop_max_ms"))
+            late = "-" if late != late else f"{rows.med(k, lambda r: r['loop_p99_ms']):.2f} / {late:.2f}"
+            s.append(f"| {item}: {items[item][0]} | {k} | {peer} | {rows.med(k, cpum):.2f} | {rows.against(k, peer, cpum)} | {rows.against(k, peer, rate)} | {late} |")
+    if s:
+        s = ["\n### Packages of other languages\n", "| item | client | peer | CPU s per 1M msg | CPU / peer | msg/s / peer | event loop late, p99 / max ms |", "|" + "---|" * 7] + s
     return s
 
 

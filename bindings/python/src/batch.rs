@@ -12,6 +12,7 @@ use pyo3::exceptions::{PyBufferError, PyIndexError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule, PyDict, PyList, PyMemoryView, PySlice, PyString, PyTuple};
+use pyo3::{PyClass, PyClassInitializer};
 
 use crate::arrow;
 
@@ -48,6 +49,22 @@ impl ConsumerRecord {
             .view(self.at)
             .ok_or_else(|| PyIndexError::new_err("no such record"))
     }
+}
+
+/// A Python object of a class whose instances refer to no other Python object: the garbage collector need not look at it.
+/// There may be millions.
+#[inline]
+pub(crate) fn leaf<T>(py: Python<'_>, value: T) -> PyResult<Py<T>>
+where
+    T: PyClass + Into<PyClassInitializer<T>>,
+{
+    let object = Py::new(py, value)?;
+    // SAFETY: it is an object of a class with the collector's flag (all of pyo3's have it), fully made, and ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        ffi::PyObject_GC_UnTrack(object.as_ptr().cast());
+    }
+    Ok(object)
 }
 
 #[inline]
@@ -287,17 +304,14 @@ impl BatchIterator {
     }
 
     #[inline]
-    fn __next__(&self) -> Option<ConsumerRecord> {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<ConsumerRecord>>> {
         // Past the end it is not counted on, so that it cannot come round.
         let step = |at: usize| (at < self.end).then_some(at + 1);
-        let at = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
-            .ok()?;
-        Some(ConsumerRecord {
-            shared: self.shared.clone(),
-            at,
-        })
+        let Ok(at) = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) else {
+            return Ok(None);
+        };
+        let shared = self.shared.clone();
+        leaf(py, ConsumerRecord { shared, at }).map(Some)
     }
 
     fn __length_hint__(&self) -> usize {

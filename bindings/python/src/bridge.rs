@@ -14,9 +14,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList};
 
 use crate::async_producer::{self, Pending};
+use crate::batch::leaf;
 use crate::errors::{exception, raise};
 use crate::operation::{Answer, Operation};
 use crate::receipts::RecordMetadata;
@@ -44,6 +45,60 @@ pub(crate) struct Bridge {
 struct EventLoop {
     itself: Py<PyAny>,
     create_future: Py<PyAny>,
+    /// `asyncio.Future.set_result`, if that is what the loop's futures are.
+    set_result: Option<Py<PyAny>>,
+}
+
+impl EventLoop {
+    fn new(itself: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = itself.py();
+        let create_future = itself.getattr("create_future")?;
+        let future_type = PyModule::import(py, "asyncio")?.getattr("Future")?;
+        let made = create_future.call0()?;
+        if !made.get_type().is(&future_type) {
+            return Ok(EventLoop {
+                itself: itself.clone().unbind(),
+                create_future: create_future.unbind(),
+                set_result: None,
+            });
+        }
+        // What `create_future` does, without a frame of Python's.
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", itself)?;
+        let partial = PyModule::import(py, "functools")?.getattr("partial")?;
+        Ok(EventLoop {
+            itself: itself.clone().unbind(),
+            create_future: partial.call((&future_type,), Some(&keywords))?.unbind(),
+            set_result: Some(future_type.getattr("set_result")?.unbind()),
+        })
+    }
+
+    /// Resolves many futures with their results: one loop within the interpreter, not one call for each.
+    fn resolve(&self, py: Python<'_>, futures: Bound<'_, PyList>, results: Bound<'_, PyList>) -> PyResult<()> {
+        static TOOLS: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+        let Some(set_result) = &self.set_result else {
+            for (future, result) in futures.iter().zip(results.iter()) {
+                self::set_result(py, &future.unbind(), result);
+            }
+            return Ok(());
+        };
+        let (map, deque) = TOOLS.get_or_try_init(py, || {
+            let map = PyModule::import(py, "builtins")?.getattr("map")?;
+            let deque = PyModule::import(py, "collections")?.getattr("deque")?;
+            PyResult::Ok((map.unbind(), deque.unbind()))
+        })?;
+        let (length, mut rounds) = (futures.len(), 0);
+        let (futures, results) = (futures.try_iter()?, results.try_iter()?);
+        // It stops at a future that somebody cancelled, and goes on behind it.
+        while rounds <= length {
+            let each = map.bind(py).call1((set_result, &futures, &results))?;
+            if deque.bind(py).call1((each, 0)).is_ok() {
+                break;
+            }
+            rounds += 1;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -216,7 +271,7 @@ impl Lot {
             match &run.result {
                 Ok(reported) => {
                     for number in 0..u64::from(run.count) {
-                        list.append(RecordMetadata::new(&run.partition, reported, number))?;
+                        list.append(leaf(py, RecordMetadata::new(&run.partition, reported, number))?)?;
                     }
                 }
                 Err(error) => {
@@ -317,12 +372,19 @@ impl Bridge {
             sends.tell(&mut told);
             !sends.backlog.is_empty()
         };
+        let (futures, results) = (PyList::empty(py), PyList::empty(py));
         for told in told {
             match told {
-                Told::One(future, Ok(written)) => set_result(py, &future, Bound::new(py, written)?.into_any()),
+                Told::One(future, Ok(written)) => {
+                    futures.append(future)?;
+                    results.append(leaf(py, written)?)?;
+                }
                 Told::One(future, Err(error)) => set_exception(py, &future, &exception(py, &error, 1)?),
                 Told::Lot(lot) => lot.resolve(py)?,
             }
+        }
+        if let Some(known) = self.event_loop.get() {
+            known.resolve(py, futures, results)?;
         }
         Ok(more)
     }
@@ -373,10 +435,7 @@ impl Bridge {
 
     /// The event loop that the client belongs to from now on.
     fn bind(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let known = EventLoop {
-            itself: event_loop.clone().unbind(),
-            create_future: event_loop.getattr("create_future")?.unbind(),
-        };
+        let known = EventLoop::new(event_loop)?;
         self.event_loop
             .set(known)
             .map_err(|_| PyRuntimeError::new_err("the client has an event loop already"))

@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::batch::{Batch, ConsumerRecord, Shared, pair};
+use crate::batch::{Batch, ConsumerRecord, Shared, leaf, pair};
 use crate::bridge::{Bridge, lock};
 use crate::errors::{call, raise};
 use crate::input;
@@ -180,14 +180,14 @@ impl Consumer {
 
     /// The next record; waits for it. Raises StopIteration once the consumer is closed.
     #[inline]
-    fn _next(slf: &Bound<'_, Self>) -> PyResult<ConsumerRecord> {
+    fn _next(slf: &Bound<'_, Self>) -> PyResult<Py<ConsumerRecord>> {
         let inner = slf.get().inner()?;
         if let Some(record) = lock(&inner.waiting).next()
             && !inner.core.is_closed()
         {
-            return Ok(record);
+            return leaf(slf.py(), record);
         }
-        next_slowly(slf, inner)
+        leaf(slf.py(), next_slowly(slf, inner)?)
     }
 
     /// An awaitable of the next record. Raises StopAsyncIteration once the consumer is closed.
@@ -197,7 +197,7 @@ impl Consumer {
         if let Some(record) = lock(&inner.waiting).next()
             && !inner.core.is_closed()
         {
-            return Ok(Py::new(py, Ready { record })?.into_any());
+            return Ok(leaf(py, Ready { record })?.into_any());
         }
         slf.call_method0("_anext_slowly").map(Bound::unbind)
     }
@@ -483,6 +483,6 @@ impl Ready {
             shared: self.record.shared.clone(),
             at: self.record.at,
         };
-        Err(PyStopIteration::new_err((Py::new(py, record)?,)))
+        Err(PyStopIteration::new_err((leaf(py, record)?,)))
     }
 }

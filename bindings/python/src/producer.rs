@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tokio::sync::Notify;
 
+use crate::batch::leaf;
 use crate::errors::{call, exception, raise};
 use crate::input::{Parts, elements, seconds};
 use crate::operation::{Operation, block};
@@ -149,7 +150,7 @@ impl Producer {
         timestamp: Option<i64>,
         receipt: bool,
         block: bool,
-    ) -> PyResult<Option<crate::receipts::Receipt>> {
+    ) -> PyResult<Option<Py<crate::receipts::Receipt>>> {
         let shared = self.shared()?;
         let parts = Parts {
             topic,
@@ -171,7 +172,7 @@ impl Producer {
             ottla_bindings_core::Receipt::Tag(tag),
             block,
         ) {
-            Ok(()) => Ok(Some(receipt)),
+            Ok(()) => leaf(topic.py(), receipt).map(Some),
             Err(error) => {
                 shared.receipts.void(tag, 1);
                 Err(error)

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use tokio::sync::Notify;
 
+use crate::batch::leaf;
 use crate::errors::raise;
 use crate::{input, operation};
 
@@ -298,8 +299,9 @@ fn until<T: Send>(
 impl Receipt {
     /// Where the record was written; waits for it, at most `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
-    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RecordMetadata> {
-        self.fate(py, timeout)?.map_err(|error| raise(py, &error, 1))
+    fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<RecordMetadata>> {
+        let written = self.fate(py, timeout)?.map_err(|error| raise(py, &error, 1))?;
+        leaf(py, written)
     }
 
     /// Why the record failed, or None if it was written; waits as `result` does.
@@ -389,7 +391,7 @@ impl ManyReceipt {
         let mut failed: Option<(Error, u64)> = None;
         for tag in self.tags() {
             match (self.block(tag).fate(tag), &mut failed) {
-                (Some(Ok(written)), None) => list.append(written)?,
+                (Some(Ok(written)), None) => list.append(leaf(py, written)?)?,
                 (Some(Err(error)), None) => failed = Some((error, 1)),
                 (Some(Err(_)), Some((_, count))) => *count += 1,
                 _ => {}

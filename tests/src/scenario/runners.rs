@@ -26,6 +26,14 @@ pub const RUNNERS: &[Runner] = &[
         name: "node",
         command: node,
     },
+    Runner {
+        name: "python",
+        command: || python("sync"),
+    },
+    Runner {
+        name: "python-asyncio",
+        command: || python("asyncio"),
+    },
 ];
 
 fn rust() -> Result<Command, Failure> {
@@ -42,6 +50,14 @@ fn node() -> Result<Command, Failure> {
     let mut node = Command::new(program.ok_or("there is no Node below .peers: run `make peers`")?);
     node.arg(place::repository().join("bindings/node/test/scenario.mjs"));
     Ok(node)
+}
+
+/// The package that `make python` has installed below `target`.
+fn python(flavour: &str) -> Result<Command, Failure> {
+    let root = place::repository();
+    let mut command = built(root.join("target/python/venv/bin/python"))?;
+    command.arg(root.join("bindings/python/tests/scenario.py")).arg(flavour);
+    Ok(command)
 }
 
 /// A program of this package, which cargo builds before the package's tests.

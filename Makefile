@@ -45,7 +45,7 @@ bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, a q
 python: ## the Python package: built, installed below target/python, judged by its tests and two type checkers
 	bindings/python/run
 
-dist: ## what is published, into dist/: wheels and sdist
+dist: ## what is published, into dist/: wheels and sdist, npm tarballs
 	bindings/dist
 
 fuzz: ## the fuzz targets, a minute each (FUZZ_SECONDS)

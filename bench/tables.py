@@ -116,6 +116,9 @@ def throughput(rows, txn, mode):
             f"{rows.rows[k][0]['messages']:,}", str(len(rows.rows[k])),
         ]
         s.append("| " + " | ".join(cells) + " |")
+    for k in (k for k in rows.rows if "loop_max_ms" in rows.rows[k][0]):
+        p99, longest = (rows.med(k, lambda r, f=f: r[f]) for f in ("loop_p99_ms", "loop_max_ms"))
+        s.append(f"\n- {k}: the event loop stood still for {longest:.1f} ms at most, 99th percentile {p99:.1f}")
     return s
 
 

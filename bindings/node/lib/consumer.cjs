@@ -9,7 +9,7 @@ const { pairsOf, milliseconds } = require('./options.cjs')
 const { Store, Message, Batch } = require('./message.cjs')
 
 /** Milliseconds after which other things of the program get a turn, however many records there are. */
-const TURN = 4
+const TURN = 2
 const BEGINNING = -2
 const END = -1
 

@@ -18,7 +18,7 @@ const WORDS = 5
 /** Numbers of a report, as `src/producer.rs` writes them. */
 const REPORT = 7
 /** Records that are settled before others get a turn: the event loop must not stand still. */
-const TURN = 8192
+const TURN = 2048
 /** Bytes that may wait here for room in `buffer.memory` before `enqueue` refuses more. */
 const BACKLOG = 64 << 20
 const CLOSE_TIMEOUT = 30_000

@@ -8,7 +8,7 @@ YARDSTICKS = ["librdkafka", "franz-go"]
 # the same client without and with idempotence: (what, item without, item with)
 IDEMPOTENCE = [("1 partition", "W1a", "W6"), ("6 partitions", "W1b", "W6b")]
 # a package of another language, and what it is compared with
-LANGUAGES = [("python-ottla", "confluent-python"), ("asyncio-ottla", "aiokafka"), ("asyncio-ottla-lots", "aiokafka")]
+LANGUAGES = [("python-ottla", "confluent-python"), ("asyncio-ottla", "aiokafka"), ("asyncio-ottla-lots", "aiokafka"), *(("node-ottla", peer) for peer in ("confluent-js", "platformatic-kafka", "kafkajs"))]
 MISSING = float("nan")
 
 
@@ -116,9 +116,6 @@ def throughput(rows, txn, mode):
             f"{rows.rows[k][0]['messages']:,}", str(len(rows.rows[k])),
         ]
         s.append("| " + " | ".join(cells) + " |")
-    for k in (k for k in rows.rows if "loop_max_ms" in rows.rows[k][0]):
-        p99, longest = (rows.med(k, lambda r, f=f: r[f]) for f in ("loop_p99_ms", "loop_max_ms"))
-        s.append(f"\n- {k}: the event loop stood still for {longest:.1f} ms at most, 99th percentile {p99:.1f}")
     return s
 
 

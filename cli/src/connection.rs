@@ -49,12 +49,18 @@ impl ConnectionArguments {
         for property in properties {
             pairs.push(
                 split_property(property)
-                    .ok_or_else(|| Failure::new(format!("'{property}' is not of the form key=value")))?,
+                    .ok_or_else(|| Failure::new(format!("'{}' is not of the form key=value", shown(property))))?,
             );
         }
         pairs.push(("bootstrap.servers".to_owned(), self.bootstrap_server.clone()));
         Ok(pairs)
     }
+}
+
+/// A property that cannot be split, without what may be a password in it.
+fn shown(property: &str) -> &str {
+    let end = property.find(|c: char| c == ':' || c.is_whitespace());
+    &property[..end.unwrap_or(property.len())]
 }
 
 /// Splits `key=value` at its first equals sign.
@@ -102,5 +108,10 @@ mod tests {
     #[test]
     fn a_property_without_an_equals_sign_is_named() {
         assert!(arguments().pairs(&["acks".into()]).unwrap_err().0.contains("'acks'"));
+        let error = arguments().pairs(&["sasl.password: canary".into()]).unwrap_err().0;
+        assert!(
+            error.contains("'sasl.password'") && !error.contains("canary"),
+            "{error}"
+        );
     }
 }

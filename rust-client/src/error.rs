@@ -37,7 +37,8 @@ pub enum ErrorKind {
     UnknownTopic,
     /// The principal may not do this.
     Authorization,
-    /// The broker did not accept who we say we are.
+    /// The broker did not accept who we say we are, could not prove who it is, or expects another protection of the
+    /// connection (TLS or not). No retry follows.
     Authentication,
     /// Another instance took this one's place: a newer producer or member with the same identity.
     Fenced,

@@ -7,8 +7,10 @@
 //! JKS and PKCS#12 are not read: they are answered with the commands that convert the file.
 
 use base64::Engine;
-use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::der::{Decode, Encode};
+use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
 use super::{Secret, mistake};
@@ -184,6 +186,33 @@ struct Block<'t> {
     der: Zeroizing<Vec<u8>>,
     /// It has lines like `Proc-Type: 4,ENCRYPTED`.
     headers: bool,
+}
+
+/// The algorithm `id-ecPublicKey`.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// A key as rustls takes it. Java leaves the public half out of its EC keys, which ring insists on; it is in the
+/// certificate. What is not such a key, or cannot be read, is returned as it is: rustls judges it.
+pub(super) fn completed(key: PrivateKeyDer<'static>, certificate: &CertificateDer<'_>) -> PrivateKeyDer<'static> {
+    complete_ec(&key, certificate).unwrap_or(key)
+}
+
+fn complete_ec(key: &PrivateKeyDer<'_>, certificate: &CertificateDer<'_>) -> Option<PrivateKeyDer<'static>> {
+    let PrivateKeyDer::Pkcs8(pkcs8) = key else {
+        return None;
+    };
+    let info = PrivateKeyInfoRef::try_from(pkcs8.secret_pkcs8_der()).ok()?;
+    if info.algorithm.oid != EC {
+        return None;
+    }
+    let mut ec = EcPrivateKey::from_der(info.private_key.as_bytes()).ok()?;
+    if ec.public_key.is_some() {
+        return None;
+    }
+    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
+    let public = certificate.tbs_certificate().subject_public_key_info();
+    ec.public_key = Some(public.subject_public_key.as_bytes()?);
+    Some(PrivateSec1KeyDer::from(ec.to_der().ok()?).into())
 }
 
 /// A PKCS#12 store is a sequence that begins with the version, 3.

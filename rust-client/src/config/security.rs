@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ottla_protocol::sasl::Mechanism;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::pem::{self, Source, Store};
 use super::{KEYS, Secret, Settings, jaas, mistake};
@@ -81,12 +82,15 @@ pub struct SecurityConfig {
     pub sasl: Option<Arc<SaslConfig>>,
 }
 
+/// A certificate with those between it and the trusted one, and its key.
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, Zeroizing<PrivateKeyDer<'static>>);
+
 /// Whom to trust and who we are.
 pub struct TlsConfig {
     /// The certificates that are trusted; `None` for those of the system.
     pub(crate) trusted: Option<Vec<CertificateDer<'static>>>,
     /// This client's certificates, its own first, and the key.
-    pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) checks: ServerChecks,
     pub(crate) tls12: bool,
     pub(crate) tls13: bool,
@@ -240,8 +244,6 @@ fn trusted(settings: &Settings) -> Result<Option<Vec<CertificateDer<'static>>>> 
     source.certificates().map(Some)
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 /// The client's certificate and key: both in one file, in a file each, or as values.
 fn identity(settings: &Settings) -> Result<Option<Identity>> {
     let password = settings.secret("ssl.key.password");
@@ -257,12 +259,12 @@ fn identity(settings: &Settings) -> Result<Option<Identity>> {
         },
         (Some((name, path)), None, None) => {
             let source = Source::file(name, path, Store::Key)?;
-            Ok(Some((source.certificates()?, source.key(password)?)))
+            together(&source, &source, password)
         }
         (Some((name, _)), _, _) => Err(mistake(format!(
             "{name} is set, and a certificate or key besides; a PEM keystore has both in one file"
         ))),
-        (None, Some(chain), Some(key)) => Ok(Some((chain.certificates()?, key.key(password)?))),
+        (None, Some(chain), Some(key)) => together(&chain, &key, password),
         (None, Some(_), None) => Err(mistake(
             "a client certificate is set, but no private key: set ssl.keystore.key, ssl.key.location or ssl.key.pem",
         )),
@@ -271,6 +273,15 @@ fn identity(settings: &Settings) -> Result<Option<Identity>> {
              ssl.certificate.location or ssl.certificate.pem",
         )),
     }
+}
+
+fn together(chain: &Source, key: &Source, password: Option<&Secret>) -> Result<Option<Identity>> {
+    let (chain, key) = (chain.certificates()?, key.key(password)?);
+    let key = match chain.first() {
+        Some(own) => pem::completed(key, own),
+        None => key,
+    };
+    Ok(Some((chain, Zeroizing::new(key))))
 }
 
 fn certificate_source(settings: &Settings) -> Result<Option<Source>> {

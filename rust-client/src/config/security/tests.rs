@@ -330,3 +330,25 @@ fn the_check_of_the_host_name_is_on_unless_it_is_switched_off() {
         &["https, or empty"],
     );
 }
+
+/// Made by `keytool -genkeypair -keyalg EC`, converted as the errors above say: Java leaves the public half of the key out.
+const JAVA_KEYSTORE: &str = include_str!("java_keystore.pem");
+
+#[test]
+fn a_key_of_javas_is_completed_from_its_certificate() {
+    let store = file(JAVA_KEYSTORE.as_bytes());
+    for pairs in [
+        vec![("ssl.keystore.location", path(&store))],
+        vec![
+            ("ssl.keystore.certificate.chain", JAVA_KEYSTORE),
+            ("ssl.keystore.key", JAVA_KEYSTORE),
+        ],
+    ] {
+        let tls = config(&[&[TLS], &pairs[..]].concat()).unwrap().tls.unwrap();
+        crate::net::tls::Tls::new(&tls).unwrap();
+    }
+    let other = identity().certificate_pem;
+    let pairs = [TLS, ("ssl.certificate.pem", &other), ("ssl.key.pem", JAVA_KEYSTORE)];
+    let tls = config(&pairs).unwrap().tls.unwrap();
+    assert!(crate::net::tls::Tls::new(&tls).is_err(), "a key of another certificate");
+}

@@ -70,7 +70,9 @@ async fn no_record_is_lost_or_doubled_when_sessions_end() {
     let logins = broker.count(ApiKey::SaslHandshake);
     let mut sent = Vec::new();
     let mut deliveries = Vec::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while broker.count(ApiKey::SaslHandshake) < logins + 5 {
+        assert!(tokio::time::Instant::now() < deadline, "sessions are not replaced");
         let value = sent.len().to_string();
         deliveries.push(producer.send(order(0).value(&value)).await.unwrap());
         sent.push(value);

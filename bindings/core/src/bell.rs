@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::task::Waker;
 
 use crate::error::{Error, Kind};
@@ -18,9 +18,17 @@ pub struct Bell {
     shared: Arc<Shared>,
 }
 
+/// Nothing is readable, and nothing is about to be.
+const SILENT: u8 = 0;
+/// Somebody is about to make it readable.
+const PULLED: u8 = 1;
+/// It is readable.
+const RINGS: u8 = 2;
+
 #[derive(Debug)]
 struct Shared {
-    rings: AtomicBool,
+    /// `SILENT`, `PULLED` or `RINGS`.
+    state: AtomicU8,
     /// The end that is watched.
     read: OwnedFd,
     /// The end that is written to, if it is another one.
@@ -39,9 +47,9 @@ impl Bell {
                 format!("no file descriptor for waking the event loop: {error}"),
             )
         })?;
-        let rings = AtomicBool::new(false);
+        let state = AtomicU8::new(SILENT);
         Ok(Bell {
-            shared: Arc::new(Shared { rings, read, write }),
+            shared: Arc::new(Shared { state, read, write }),
         })
     }
 
@@ -55,22 +63,42 @@ impl Bell {
         self.shared.read.as_fd()
     }
 
-    /// Makes the descriptor readable, if it is not already.
+    /// Makes the descriptor readable, if it is not already. Takes no lock and no memory, so that a signal handler may call
+    /// it.
     pub fn ring(&self) {
-        if !self.shared.rings.swap(true, Ordering::AcqRel) {
-            let one = 1_u64.to_ne_bytes();
-            let end = self.shared.write.as_ref().unwrap_or(&self.shared.read);
-            // It can only fail when the counter or pipe is full, and then it is readable.
-            let _ = rustix::io::write(end, &one);
+        let state = &self.shared.state;
+        // With the one in `silence`: either we see that it was silenced, or who silenced it sees what we ring for.
+        fence(Ordering::SeqCst);
+        if state
+            .compare_exchange(SILENT, PULLED, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            return;
         }
+        let one = 1_u64.to_ne_bytes();
+        let end = self.shared.write.as_ref().unwrap_or(&self.shared.read);
+        // It can only fail when the counter or pipe is full, and then it is readable.
+        let _ = rustix::io::write(end, &one);
+        state.store(RINGS, Ordering::Release);
     }
 
-    /// Silences it. Look at everything it may have rung for after this call, not before.
+    /// Whether there is, or will be in a moment, something to silence. Costs one atomic read.
+    #[inline]
+    pub fn is_ringing(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) != SILENT
+    }
+
+    /// Silences it, at the cost of one atomic read if it is silent. Look at everything it may have rung for after this call,
+    /// not before.
     pub fn silence(&self) {
-        let mut taken = [0; 8];
-        // Read first: who rings between the two steps rings again at the next occasion, and we look after both.
-        let _ = rustix::io::read(&self.shared.read, &mut taken);
-        self.shared.rings.store(false, Ordering::Release);
+        // One that is only pulled yet stays as it is, and will be found readable once more for nothing.
+        if self.shared.state.load(Ordering::Acquire) == RINGS {
+            let mut taken = [0; 8];
+            // Read first: who rings between the two steps rings in vain, and we look after both.
+            let _ = rustix::io::read(&self.shared.read, &mut taken);
+            self.shared.state.store(SILENT, Ordering::Release);
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// A waker that rings it.

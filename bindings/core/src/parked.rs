@@ -19,6 +19,9 @@ use crate::producer::Receipt;
 /// What a parked record takes beside its bytes, roughly.
 const OVERHEAD: usize = 128;
 
+/// More records than this make a lane long.
+const LONG: usize = 64;
+
 /// A record that owns its bytes.
 #[derive(Debug)]
 pub(crate) struct Parked {
@@ -142,6 +145,15 @@ impl Lanes {
     #[inline]
     pub fn are_empty(&self) -> bool {
         self.open.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the lane of this topic moves already and is still long: whoever can wait had better not make it longer.
+    pub fn is_draining(&self, topic: &str) -> bool {
+        let table = self.lock();
+        table
+            .of_topic
+            .get(topic)
+            .is_some_and(|lane| lane.done > 0 && lane.waiting.len() > LONG)
     }
 
     /// Parks a record; only behind others, if it need not open a lane.

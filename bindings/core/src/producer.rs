@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Pairs;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::parked::{Lanes, Parked, Place};
 use crate::runtime::{Owned, spawn};
 
@@ -25,6 +25,9 @@ const WHAT: &str = "producer";
 /// Kafka's defaults.
 const MAX_BLOCK_MS: u64 = 60_000;
 const BUFFER_MEMORY: usize = 32 << 20;
+
+/// Reports that may wait for whoever waits by himself, some 25 MB of them.
+const MOST_REPORTS: usize = 250_000;
 
 /// The most records that may be parked, as a share of `buffer.memory`.
 const PARKED_SHARE: usize = 4;
@@ -251,7 +254,51 @@ impl Producer {
                 Err(other) => Err(ottla::Error::from(other).into()),
             };
         }
-        send_slowly(inner, record, receipt)
+        send_slowly(inner, record, receipt, true)
+    }
+
+    /// As [`send`](Producer::send), for callers who wait by themselves: a record that finds `buffer.memory` full is not
+    /// parked but refused. Only before the connection, before its topic's metadata, and behind others that are parked for
+    /// these reasons is it parked.
+    ///
+    /// # Errors
+    /// As [`send`](Producer::send); with [`Kind::QueueFull`](crate::Kind::QueueFull), take reports, wait for
+    /// [`room`](Producer::room) or for more of them, and send again. It also means that nobody takes the reports.
+    #[inline]
+    pub fn try_send(&self, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+        let inner = self.inner.get()?;
+        if receipt != Receipt::None && inner.reports.count() > MOST_REPORTS {
+            return Err(unread());
+        }
+        if inner.lanes.are_empty()
+            && let Some(Ok(client)) = inner.client.get()
+        {
+            return match client.try_send(record) {
+                Ok(delivery) => {
+                    inner.register(delivery, receipt);
+                    Ok(Sent::Queued)
+                }
+                Err(TrySendError::UnknownTopic(record)) => park(inner, &record, receipt),
+                Err(other) => Err(ottla::Error::from(other).into()),
+            };
+        }
+        if inner.lanes.is_draining(record.topic()) {
+            return Err(Error::new(
+                Kind::QueueFull,
+                "records that waited for their topic's metadata are on their way: wait until there is room again",
+            ));
+        }
+        send_slowly(inner, record, receipt, false)
+    }
+
+    /// Waits until [`try_send`](Producer::try_send) may succeed again: nothing is parked, and a batch has room.
+    pub fn room(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let inner = self.shared();
+        async move {
+            let inner = inner?;
+            inner.lanes.passed().await;
+            Ok(inner.client().await?.room().await?)
+        }
     }
 
     /// Reports that have gathered.
@@ -388,6 +435,14 @@ impl Producer {
     }
 }
 
+#[cold]
+fn unread() -> Error {
+    Error::new(
+        Kind::QueueFull,
+        format!("more than {MOST_REPORTS} delivery reports wait to be read: poll for them"),
+    )
+}
+
 async fn close_client(client: &ottla::Producer, deadline: Option<Instant>, timeout: Duration) -> Result<Closed, Error> {
     let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
     Ok(client.close(left).await?)
@@ -400,9 +455,10 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     }
 }
 
-/// The way of a record while others wait, or before there is a connection.
+/// The way of a record while others wait, or before there is a connection. `patient`: it may be parked where
+/// `buffer.memory` is full.
 #[cold]
-fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt, patient: bool) -> Result<Sent, Error> {
     if inner.closed.load(Ordering::Acquire) {
         return Err(Error::closed(WHAT));
     }
@@ -418,7 +474,7 @@ fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt) -> Resu
                     inner.register(delivery, receipt);
                     return Ok(Sent::Queued);
                 }
-                Err(TrySendError::QueueFull(record)) => {
+                Err(TrySendError::QueueFull(record)) if patient => {
                     inner.full.store(true, Ordering::Release);
                     return park(inner, &record, receipt);
                 }

@@ -175,6 +175,15 @@ impl Producer {
         }
     }
 
+    /// Waits until `buffer.memory` has room for one more batch, at most `max.block.ms`; for callers whose
+    /// [`try_send`](Producer::try_send) gave a record back. Somebody else may be faster: try again. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] after `max.block.ms`; [`ErrorKind::Closed`] after `close`.
+    pub async fn room(&self) -> Result<()> {
+        send::room(self.shared()).await
+    }
+
     /// A handle on a topic, which saves the look-up by name for each record. Waits for the topic's metadata.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -51,6 +52,8 @@ impl Report {
 /// - The waker is woken when the first report arrives after a [`take`](Reports::take), and then not before the next one.
 pub struct Reports {
     gathered: Mutex<Vec<Report>>,
+    /// How many there are, to be read without the lock.
+    count: AtomicUsize,
     waker: Waker,
 }
 
@@ -65,13 +68,22 @@ impl Reports {
     pub fn new(waker: Waker) -> Arc<Reports> {
         Arc::new(Reports {
             gathered: Mutex::default(),
+            count: AtomicUsize::new(0),
             waker,
         })
     }
 
     /// Takes what has gathered.
     pub fn take(&self) -> Vec<Report> {
-        std::mem::take(&mut *self.lock())
+        let mut gathered = self.lock();
+        self.count.store(0, Ordering::Relaxed);
+        std::mem::take(&mut *gathered)
+    }
+
+    /// How many reports have gathered. Costs one atomic read: for callers that want to bound what nobody takes.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Adds a report of one's own, for records that never reached a batch.
@@ -87,6 +99,7 @@ impl Reports {
         let mut gathered = self.lock();
         let was_empty = gathered.is_empty();
         gathered.extend(reports);
+        self.count.store(gathered.len(), Ordering::Relaxed);
         was_empty && !gathered.is_empty()
     }
 

@@ -143,6 +143,28 @@ async fn wait_and_append(
     appended
 }
 
+/// Waits until there is room for a batch, at most `max.block.ms`, and leaves it to whoever comes next.
+pub(super) async fn room(shared: &Arc<Shared>) -> Result<()> {
+    let room = shared.pool.room_for(0);
+    if shared.is_closed() {
+        return Err(Error::closed("producer"));
+    }
+    if shared.pool.available() >= room {
+        return Ok(());
+    }
+    // As for a record that waits: open batches hold room, and must not linger now.
+    shared.wake_senders();
+    let deadline = Instant::now() + shared.config.max_block;
+    match tokio::time::timeout_at(deadline, shared.pool.take(room)).await {
+        Ok(Some(buffer)) => {
+            shared.pool.give_back(buffer, room);
+            Ok(())
+        }
+        Ok(None) => Err(Error::closed("producer")),
+        Err(_) => Err(no_room(shared, room)),
+    }
+}
+
 fn give_back(shared: &Shared, buffer: &mut Option<(Vec<u8>, usize)>) {
     if let Some((vec, room)) = buffer.take() {
         shared.pool.give_back(vec, room);

@@ -7,7 +7,7 @@ SEED ?=
 export RUST_BACKTRACE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test long interop bench python node dist fuzz protocol peers deny clean
+.PHONY: help c demo check test long interop bench python node dist fuzz protocol peers deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' Makefile | sed 's/^  make \([a-z]*\)  /\1\t/' | expand -t 12 | sed 's/^/  make /'
@@ -21,12 +21,17 @@ check: ## format, lints, the repository's own rules, unit tests; needs nothing i
 	$(CARGO) test --workspace --lib --bins --quiet
 	$(CARGO) test --package ottla-tests --test tidy --quiet
 
-test: peers check deny python node ## everything that judges a change: `check`, then Kafka's own programs as judges
+test: peers check deny c python node ## everything that judges a change: `check`, then Kafka's own programs as judges
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
 
 node: ## the Node binding: builds the addon, runs its tests on each Node there is, checks its types
 	bindings/node/scripts/test
+
+c: ## the library for C, with its tests; in target/c. `cmake --install target/c --prefix ...` installs it
+	cmake -S bindings/c -B target/c -DOTTLA_TARGET_DIR=$(CURDIR)/target
+	cmake --build target/c
+	ctest --test-dir target/c --output-on-failure --parallel 2
 
 long: peers ## the long proofs: 50 kills, the fault table of the producer, a million schedules, seeded bugs, more seeds, fuzzing
 	rm -rf target/ottla-test-data

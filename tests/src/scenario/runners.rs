@@ -34,6 +34,7 @@ pub const RUNNERS: &[Runner] = &[
         name: "python-asyncio",
         command: || python("asyncio"),
     },
+    Runner { name: "c", command: c },
 ];
 
 fn rust() -> Result<Command, Failure> {
@@ -58,6 +59,10 @@ fn python(flavour: &str) -> Result<Command, Failure> {
     let mut command = built(root.join("target/python/venv/bin/python"))?;
     command.arg(root.join("bindings/python/tests/scenario.py")).arg(flavour);
     Ok(command)
+}
+
+fn c() -> Result<Command, Failure> {
+    built(place::repository().join("target/c/tests/scenario"))
 }
 
 /// A program of this package, which cargo builds before the package's tests.

@@ -28,6 +28,8 @@ pub struct BrokerProcess {
     port: u16,
     dir: PathBuf,
     process: Option<Child>,
+    /// Ends Ottla's broker with the test, also one in a static, which is never dropped. Apache's driver sees to itself.
+    watcher: Option<Child>,
     home: tempfile::TempDir,
     /// Apache Kafka's heap at most.
     heap: &'static str,
@@ -110,6 +112,7 @@ impl BrokerProcess {
             port,
             dir,
             process: None,
+            watcher: None,
             home,
             heap: "512m",
             environment: vec![],
@@ -162,7 +165,12 @@ impl BrokerProcess {
             .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(io)?)
             .stderr(log);
-        self.process = Some(command.spawn().map_err(io)?);
+        self.dismiss();
+        let process = command.spawn().map_err(io)?;
+        if kind == Kind::Ottla {
+            self.watcher = Some(watch(&process).map_err(io)?);
+        }
+        self.process = Some(process);
         Ok(())
     }
 
@@ -212,9 +220,18 @@ impl BrokerProcess {
 
     /// kill -9, and waits for the process to be gone.
     pub fn kill(&mut self) {
+        self.dismiss();
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
+        }
+    }
+
+    /// Before its broker goes: a number may soon be another process's.
+    fn dismiss(&mut self) {
+        if let Some(mut watcher) = self.watcher.take() {
+            let _ = watcher.kill();
+            let _ = watcher.wait();
         }
     }
 
@@ -226,6 +243,7 @@ impl BrokerProcess {
         let Some(mut process) = self.process.take() else {
             return Err("the broker does not run".to_owned());
         };
+        self.dismiss();
         let _ = Command::new("kill").arg(process.id().to_string()).status();
         let start = Instant::now();
         loop {
@@ -292,6 +310,17 @@ impl Drop for BrokerProcess {
             println!("--- the end of the log of {:?}:\n{}", self.kind, tail(&self.log(), 40));
         }
     }
+}
+
+/// A process that ends with its standard input, which is ours, and takes `process` along.
+fn watch(process: &Child) -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "cat > /dev/null; kill -9 \"$0\""])
+        .arg(process.id().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 fn tail(text: &str, lines: usize) -> String {

@@ -52,7 +52,10 @@ class Consumer {
     const most = atMost(maxRecords)
     const until = timeout === undefined ? Infinity : performance.now() + milliseconds('timeout', timeout)
     if (signal?.aborted) throw signal.reason
-    if (this.#at >= this.#length && !await this.#fill(most, until, signal)) return this.#closed ? null : new Batch(null, [])
+    // Asked again after each wait: another reader may have been faster.
+    while (this.#at >= this.#length) {
+      if (!await this.#fill(most, until, signal)) return this.#closed ? null : new Batch(null, [])
+    }
     return this.#takeBatch(most)
   }
 
@@ -60,7 +63,7 @@ class Consumer {
   batches ({ maxRecords, signal } = {}) {
     const most = atMost(maxRecords)
     const next = async () => {
-      if (this.#at >= this.#length && !await this.#fill(most, Infinity, signal)) return DONE
+      while (this.#at >= this.#length) if (!await this.#fill(most, Infinity, signal)) return DONE
       return { value: this.#takeBatch(most), done: false }
     }
     return iterator(next)
@@ -69,7 +72,7 @@ class Consumer {
   /** Messages one by one, until the consumer is closed. Leaving the loop leaves the consumer open; another loop goes on. */
   [Symbol.asyncIterator] () {
     const slowly = async () => {
-      if (!await this.#fill(0, Infinity)) return DONE
+      while (this.#at >= this.#length) if (!await this.#fill(0, Infinity)) return DONE
       return { value: this.#takeMessage(), done: false }
     }
     const next = () => {

@@ -87,6 +87,7 @@ class Producer {
   #at = 0
   #count = 0
   #firstTag = 0
+  #packed = 0
   #scheduled = false
   #push = () => { this.#scheduled = false; this.#handOver() }
   // Topics.
@@ -107,9 +108,9 @@ class Producer {
   // Reports that wait for their turn.
   #reports = []
   #turn = null
-  // Records that nobody waits for.
-  #untagged = 0
-  #settledBefore = 0
+  // Records that nobody waits for: how many were taken, and how many of the first of them are settled for certain.
+  #enqueued = 0
+  #flushed = 0
   #finishing = false
   #unclaimed = null
 
@@ -153,7 +154,7 @@ class Producer {
       throw new QueueFullError(`${this.#backlogBytes} bytes wait for room: after enqueue() returned false, await ready()`, { retriable: true })
     }
     this.#pack(topic, value, options, 0)
-    if (this.#untagged++ === 0) watch(this)
+    if (this.#enqueued++ === this.#flushed) watch(this)
     return this.#backlog.length === 0
   }
 
@@ -207,10 +208,10 @@ class Producer {
       const passed = abortable(new Promise(resolve => this.#waiting.push(resolve)), signal)
       if (!await within(passed, most)) return { delivered: 0, failed: 0, unknown: 0, pending: this.unacknowledged() }
     }
-    const untagged = this.#untagged
+    const enqueued = this.#enqueued
     const left = most < 0 ? -1 : Math.max(0, most - (performance.now() - began))
     const counts = await this.#post.ask(id => this.#native.flush(id, left), { signal })
-    if (counts.pending === 0) this.#delivered(untagged)
+    if (counts.pending === 0) this.#settledUpTo(enqueued)
     this.#raise()
     return counts
   }
@@ -246,8 +247,7 @@ class Producer {
     const left = Math.max(0, most - (performance.now() - began))
     const counts = await this.#post.ask(id => this.#native.close(id, left))
     while (this.#turn) await this.#turn
-    this.#untagged = 0
-    if (this.#pending === 0) unwatch(this)
+    this.#settledUpTo(this.#enqueued)
     this.#raise()
     return counts
   }
@@ -265,13 +265,11 @@ class Producer {
 
   /** How many records were accepted and are not settled yet. */
   unacknowledged () {
-    if (this.#untagged === 0) return this.#pending
-    const accepted = this.#accepted()
-    return this.#pending + Math.max(0, Math.min(this.#untagged, accepted - this.#native.settled() - this.#pending))
+    const open = this.#enqueued - this.#flushed
+    if (open === 0) return this.#pending
+    // The client counts all that it has settled, with a receipt or without.
+    return this.#pending + Math.max(0, Math.min(open, this.#packed - this.#native.settled() - this.#pending))
   }
-
-  #all = 0
-  #accepted () { return this.#all }
 
   /** Delivers what nobody waits for, before a natural end of the process. */
   finish () {
@@ -282,7 +280,7 @@ class Producer {
       error => {
         this.#finishing = false
         // Asked once: what could not be delivered now is not tried for ever.
-        this.#delivered(this.#untagged)
+        this.#settledUpTo(this.#enqueued)
         process.emitWarning(`records that nobody waited for failed: ${error.message}`, { type: 'OttlaWarning', detail: error.stack })
       })
   }
@@ -325,7 +323,7 @@ class Producer {
     } else words[at + 4] = 0
     this.#at = place
     this.#count++
-    this.#all++
+    this.#packed++
     if (!this.#scheduled) {
       this.#scheduled = true
       queueMicrotask(this.#push)
@@ -529,13 +527,14 @@ class Producer {
     if (this.#pending === 0) {
       this.#low = this.#high
       release(this)
-      if (this.#untagged === 0) unwatch(this)
+      if (this.#enqueued === this.#flushed) unwatch(this)
     }
   }
 
-  #delivered (untagged) {
-    this.#untagged -= untagged
-    if (this.#untagged === 0 && this.#pending === 0) unwatch(this)
+  /** The first so many of the records that nobody waits for are settled. */
+  #settledUpTo (enqueued) {
+    this.#flushed = Math.max(this.#flushed, enqueued)
+    if (this.#enqueued === this.#flushed && this.#pending === 0) unwatch(this)
   }
 
   /** Records that nobody waits for have failed. */
@@ -543,7 +542,8 @@ class Producer {
     error.count = count
     error.topic ??= topic ?? null
     error.partition ??= partition ?? null
-    if (this.#onError) this.#onError(error)
+    // What it throws is its own affair, and keeps nothing here from going on.
+    if (this.#onError) queueMicrotask(() => this.#onError(error))
     else if (this.#unclaimed) this.#unclaimed.count += count
     else this.#unclaimed = error
   }

@@ -67,6 +67,14 @@ test('poll waits for records, or for its time, and gives null when the consumer 
   assert.equal(await consumer.poll(), null)
 })
 
+test('several readers share the messages, each once, and all end when it is closed', async () => {
+  const { consumer } = await filled(1000)
+  const seen = []
+  const reader = async () => { for await (const message of consumer) if (seen.push(message.offsetNumber) === 1000) await consumer.close() }
+  await Promise.all([reader(), reader(), reader()])
+  assert.deepEqual(seen.sort((a, b) => a - b), Array.from({ length: 1000 }, (_, i) => i))
+})
+
 test('closing ends loops that wait', async () => {
   const { consumer } = await filled(1)
   let seen = 0

@@ -59,6 +59,14 @@ test('records that nobody waits for are delivered before a natural end', async (
   assert.equal(await size(bootstrapServers, name), 5000)
 })
 
+test('records after two flushes at once are delivered before a natural end as well', async () => {
+  const { bootstrapServers, name } = await topic()
+  const code = `const p = new P.Producer(${SERVER}); p.enqueue('${name}', 'a'); Promise.all([p.flush(), p.flush()]).then(() => p.enqueue('${name}', 'b'))`
+  const { code: exit, stderr } = await run(code, { args: [bootstrapServers] })
+  assert.deepEqual([exit, stderr], [0, ''])
+  assert.equal(await size(bootstrapServers, name), 2)
+})
+
 test('records that nobody waited for and that failed are told at a natural end', async () => {
   const { bootstrapServers, name } = await topic()
   const code = `const p = new P.Producer({ bootstrapServers: process.argv[1], maxRequestSize: 1000 }); p.enqueue('${name}', Buffer.alloc(5000))`

@@ -1,7 +1,7 @@
 'use strict'
 const { test } = require('node:test')
 const assert = require('node:assert/strict')
-const { ottla, cluster, topic, producer, read, size, until } = require('./help.cjs')
+const { ottla, cluster, topic, producer, read, run, size, until } = require('./help.cjs')
 
 test('a send resolves with topic, partition, offset and timestamp', async () => {
   const { producer: p, topic, bootstrapServers } = await producer()
@@ -222,6 +222,18 @@ test('failures of records that nobody waits for reach onError, and then nobody e
   assert.ok(errors[0] instanceof ottla.TooLargeError)
   assert.ok(errors[1] instanceof ottla.AuthorizationError)
   assert.deepEqual([errors[1].code, errors[1].codeName, errors[1].topic, errors[1].count], [29, 'TOPIC_AUTHORIZATION_FAILED', topic, 1])
+})
+
+test('an onError that throws keeps nothing else from going on', async () => {
+  const { bootstrapServers, name } = await topic()
+  const code = `
+    process.on('uncaughtException', error => console.log(error.message))
+    const p = new P.Producer({ bootstrapServers: process.argv[1], maxRequestSize: 1000, onError: () => { throw new Error('mine') } })
+    p.enqueue('${name}', Buffer.alloc(5000))
+    p.enqueue('${name}', 'good')
+    p.close().then(({ delivered }) => console.log(delivered))`
+  const { stdout } = await run(code, { args: [bootstrapServers] })
+  assert.equal(stdout, 'mine\n1\n')
 })
 
 test('flush with a timeout returns in time and says what is pending', async () => {

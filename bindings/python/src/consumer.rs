@@ -125,6 +125,13 @@ impl Inner {
         })
     }
 
+    /// The next record of those that wait. The lock is given back before an object is made of it: the interpreter may run any
+    /// code then.
+    #[inline]
+    fn next_waiting(&self) -> Option<ConsumerRecord> {
+        lock(&self.waiting).next()
+    }
+
     /// Gives back what waits, so that the core's positions are those of the application.
     fn give_back(&self) -> Result<(), ottla_bindings_core::Error> {
         for (partition, offset) in lock(&self.waiting).give_back() {
@@ -182,7 +189,7 @@ impl Consumer {
     #[inline]
     fn _next(slf: &Bound<'_, Self>) -> PyResult<Py<ConsumerRecord>> {
         let inner = slf.get().inner()?;
-        if let Some(record) = lock(&inner.waiting).next()
+        if let Some(record) = inner.next_waiting()
             && !inner.core.is_closed()
         {
             return leaf(slf.py(), record);
@@ -194,7 +201,7 @@ impl Consumer {
     #[inline]
     fn _anext(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let (py, inner) = (slf.py(), slf.get().inner()?);
-        if let Some(record) = lock(&inner.waiting).next()
+        if let Some(record) = inner.next_waiting()
             && !inner.core.is_closed()
         {
             return Ok(leaf(py, Ready { record })?.into_any());
@@ -205,7 +212,7 @@ impl Consumer {
     /// The next record, if one is here. Raises StopAsyncIteration once the consumer is closed.
     fn _next_nowait(&self, py: Python<'_>) -> PyResult<Option<ConsumerRecord>> {
         let inner = self.inner()?;
-        if let Some(record) = lock(&inner.waiting).next()
+        if let Some(record) = inner.next_waiting()
             && !inner.core.is_closed()
         {
             return Ok(Some(record));
@@ -229,8 +236,9 @@ impl Consumer {
             call(py, || inner.core.arm())?; // a fork is an error, an end is none
             return Ok(None);
         }
-        if let Some(batch) = lock(&inner.waiting).rest(most) {
-            return Ok(Some(batch));
+        let rest = lock(&inner.waiting).rest(most);
+        if rest.is_some() {
+            return Ok(rest);
         }
         Ok(match inner.poll(py, most)? {
             Found::Records(batch) => {

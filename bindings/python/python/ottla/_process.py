@@ -50,10 +50,11 @@ _dropped = 0
 
 def started(client: object) -> None:
     """A client was made."""
-    if hasattr(client, "_call_back"):
-        _calling_back.add(client)
-    if hasattr(client, "_stop_waiting"):
-        _waiting.add(client)
+    with _lock:
+        if hasattr(client, "_call_back"):
+            _calling_back.add(client)
+        if hasattr(client, "_stop_waiting"):
+            _waiting.add(client)
     _follow_level()
     if _thread is None:
         _start_thread()
@@ -86,7 +87,9 @@ def _run(bell: _native.Bell) -> None:
 def _turn() -> None:
     _follow_level()
     _write_log()
-    for client in list(_calling_back):
+    with _lock:
+        clients = list(_calling_back)
+    for client in clients:
         try:
             client._call_back()
         except Exception:
@@ -150,7 +153,9 @@ def at_exit() -> None:
             print(f"ottla: {message}", file=sys.stderr)
     except KeyboardInterrupt:
         print("ottla: interrupted: records may not have been delivered", file=sys.stderr)
-    for client in list(_waiting):
+    with _lock:
+        waiting = list(_waiting)
+    for client in waiting:
         client._stop_waiting()
     with _lock:
         thread, _thread, _stop = _thread, None, True

@@ -198,10 +198,14 @@ int main(int argc, char **argv) {
   }
   rd_kafka_error_t *er;
   if (txm && (er = rd_kafka_init_transactions(rk, 30000))) die("init", rd_kafka_error_string(er));
+  static char keys[1000][8];
+  for (int i = 0; i < 1000; i++) snprintf(keys[i], 8, "key-%03d", i);
+  int keyed = atoi(arg(argc, argv, "keys", "0"));
   c0 = cpu_s(); t0 = now_ns();
   for (int64_t i = 0; i < n; i++) {
+    const char *key = keyed ? keys[i * 7919 % 1000] : NULL;
     if (txm && i % txn == 0 && (er = rd_kafka_begin_transaction(rk))) die("begin", rd_kafka_error_string(er));
-    while (rd_kafka_produce(rt, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, pool + (i % pooln) * size, size, NULL, 0, NULL)) {
+    while (rd_kafka_produce(rt, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, pool + (i % pooln) * size, size, key, keyed ? 7 : 0, NULL)) {
       if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL) die("produce", rd_kafka_err2str(rd_kafka_last_error()));
       rd_kafka_poll(rk, 10);
     }

@@ -177,10 +177,10 @@ static void print_error(ottla_error *error, int of_a_send, const ottla_error *bo
 }
 
 /* The error of a call, if it failed. */
-static int tell(int32_t code, ottla_error *error) {
+static int tell(int32_t code, ottla_error **error) {
     if (code == OTTLA_OK) return 1;
     printf("-> ");
-    print_error(error, 0, NULL);
+    print_error(*error, 0, NULL);
     return 0;
 }
 
@@ -284,7 +284,7 @@ static void do_client(void) {
         if (code == OTTLA_OK) code = ottla_admin_connected(made.admin, -1, &error);
     }
     ottla_config_free(config);
-    if (!tell(code, error)) {
+    if (!tell(code, &error)) {
         ottla_producer_free(made.producer);
         ottla_consumer_free(made.consumer);
         ottla_admin_free(made.admin);
@@ -386,13 +386,13 @@ static void do_close(void) {
     if (which->producer) {
         ottla_counts counts = OTTLA_COUNTS_INIT;
         int32_t timeout = (int32_t)number_of("timeout_ms", PATIENCE_MS);
-        if (tell(ottla_producer_close(which->producer, timeout, &counts, &error), error))
+        if (tell(ottla_producer_close(which->producer, timeout, &counts, &error), &error))
             printf("-> closed delivered=%" PRIu64 " failed=%" PRIu64 " unknown=%" PRIu64 "\n", counts.delivered, counts.failed,
                    counts.unknown);
     } else if (which->consumer) {
-        tell(ottla_consumer_close(which->consumer, &error), error);
+        tell(ottla_consumer_close(which->consumer, &error), &error);
     } else {
-        tell(ottla_admin_close(which->admin, &error), error);
+        tell(ottla_admin_close(which->admin, &error), &error);
     }
 }
 
@@ -474,7 +474,7 @@ static void do_poll(void) {
     if (ottla_error_kind(error) == OTTLA_ERROR_CLOSED) {
         printf("-> closed\n");
         ottla_error_free(error);
-    } else if (tell(code, error) && got < wanted) {
+    } else if (tell(code, &error) && got < wanted) {
         printf("-> nothing more\n");
     }
 }
@@ -490,7 +490,7 @@ static void do_seek(const char *command) {
     else if (strcmp(command, "seek_to_beginning") == 0) code = ottla_consumer_seek_to_beginning(by->consumer, topic, partition, &error);
     else if (strcmp(command, "seek_to_end") == 0) code = ottla_consumer_seek_to_end(by->consumer, topic, partition, &error);
     else code = ottla_consumer_seek_to_timestamp(by->consumer, topic, partition, number_of("timestamp", 0), &error);
-    tell(code, error);
+    tell(code, &error);
 }
 
 static void do_position(void) {
@@ -498,7 +498,7 @@ static void do_position(void) {
     ottla_error *error = NULL;
     int64_t offset = 0;
     read_partitions("partition");
-    if (tell(ottla_consumer_position(by->consumer, partitions[0].topic, partitions[0].partition, PATIENCE_MS, &offset, &error), error))
+    if (tell(ottla_consumer_position(by->consumer, partitions[0].topic, partitions[0].partition, PATIENCE_MS, &offset, &error), &error))
         printf("-> %s:%" PRId32 " position=%" PRId64 "\n", inside(partitions[0].topic), partitions[0].partition, offset);
 }
 
@@ -509,7 +509,7 @@ static void do_offsets(int at_end) {
     read_partitions("partitions");
     int32_t code = at_end ? ottla_consumer_end_offsets(by->consumer, partitions, partition_count, PATIENCE_MS, offsets, &error)
                           : ottla_consumer_beginning_offsets(by->consumer, partitions, partition_count, PATIENCE_MS, offsets, &error);
-    if (!tell(code, error)) return;
+    if (!tell(code, &error)) return;
     for (size_t i = 0; i < partition_count; i++)
         printf("-> %s:%" PRId32 " offset=%" PRId64 "\n", inside(partitions[i].topic), partitions[i].partition, offsets[i]);
 }
@@ -521,7 +521,7 @@ static void do_partitions(const char *command) {
     int32_t code = strcmp(command, "assign") == 0  ? ottla_consumer_assign(by->consumer, partitions, partition_count, &error)
                    : strcmp(command, "pause") == 0 ? ottla_consumer_pause(by->consumer, partitions, partition_count, &error)
                                                    : ottla_consumer_resume(by->consumer, partitions, partition_count, &error);
-    tell(code, error);
+    tell(code, &error);
 }
 
 /* ------------------------------------------------------------------ topics, partitioners */
@@ -532,12 +532,12 @@ static void do_topic(int create) {
     ottla_error *error = NULL;
     char *topic = outside(text_of("topic"));
     if (!create) {
-        tell(ottla_admin_delete_topic(by->admin, topic, PATIENCE_MS, &error), error);
+        tell(ottla_admin_delete_topic(by->admin, topic, PATIENCE_MS, &error), &error);
         return;
     }
     ottla_config *settings = config_of(not_keys, NULL);
     int32_t count = (int32_t)number_of("partitions", -1);
-    tell(ottla_admin_create_topic(by->admin, topic, count, -1, settings, PATIENCE_MS, &error), error);
+    tell(ottla_admin_create_topic(by->admin, topic, count, -1, settings, PATIENCE_MS, &error), &error);
     ottla_config_free(settings);
 }
 
@@ -545,7 +545,7 @@ static void do_partition_for(void) {
     ottla_error *error = NULL;
     int32_t partition = 0;
     int32_t code = ottla_partition_for_key(text_of("rule"), bytes_of("key"), (int32_t)number_of("partitions", 0), &partition, &error);
-    if (!tell(code, error)) return;
+    if (!tell(code, &error)) return;
     if (partition < 0) printf("-> any\n");
     else printf("-> %" PRId32 "\n", partition);
 }

@@ -46,6 +46,7 @@ pub fn runtime() -> Result<&'static Runtime, Error> {
         Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("ottla")
+            .on_thread_start(|| std::mem::forget(NoPipeSignal::new()))
             .enable_all()
             .build()
     };
@@ -92,6 +93,7 @@ where
     E: From<Error>,
 {
     let runtime = runtime()?;
+    let _no_signal = NoPipeSignal::new();
     let mut future = std::pin::pin!(future);
     loop {
         let within = async { tokio::time::timeout(slice, future.as_mut()).await };
@@ -99,6 +101,73 @@ where
             Ok(output) => return Ok(output),
             Err(_) => check()?,
         }
+    }
+}
+
+/// While it lives, a write of this thread to a connection that has ended is an error, and no SIGPIPE: a program in C has not
+/// ignored that signal, as Rust's own programs have, and would be ended by it. Other threads and the signal's handler are left
+/// alone.
+struct NoPipeSignal {
+    #[cfg(unix)]
+    before: libc::sigset_t,
+    #[cfg(unix)]
+    was_pending: bool,
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+impl NoPipeSignal {
+    fn new() -> Self {
+        // SAFETY: the sets are this function's own and are initialised before they are read; only the mask of this thread
+        // changes.
+        unsafe {
+            let mut before = std::mem::zeroed();
+            let was_pending = Self::is_pending();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &Self::set(), &mut before);
+            NoPipeSignal { before, was_pending }
+        }
+    }
+
+    fn set() -> libc::sigset_t {
+        // SAFETY: the set is initialised by the first call.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGPIPE);
+            set
+        }
+    }
+
+    fn is_pending() -> bool {
+        // SAFETY: the set is initialised by the first call and then filled.
+        unsafe {
+            let mut pending = std::mem::zeroed();
+            libc::sigemptyset(&mut pending);
+            libc::sigpending(&mut pending);
+            libc::sigismember(&pending, libc::SIGPIPE) == 1
+        }
+    }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+impl Drop for NoPipeSignal {
+    fn drop(&mut self) {
+        // SAFETY: as above. A signal that came meanwhile is ours and pending, so that waiting for it takes no time.
+        unsafe {
+            if !self.was_pending && Self::is_pending() {
+                let mut signal = 0;
+                libc::sigwait(&Self::set(), &mut signal);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut());
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl NoPipeSignal {
+    fn new() -> Self {
+        NoPipeSignal {}
     }
 }
 

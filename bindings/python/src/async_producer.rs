@@ -116,6 +116,14 @@ fn await_room(bridge: &Bridge, py: Python<'_>, core: &Arc<ottla_bindings_core::P
     guard(|| spawn(wait)).map_err(|error| raise(py, &error, 1))
 }
 
+impl Drop for AsyncProducer {
+    fn drop(&mut self) {
+        if let Some(started) = self.started.take() {
+            process::forget(started.core, || ());
+        }
+    }
+}
+
 impl AsyncProducer {
     #[inline]
     fn started<'a>(slf: &'a Bound<'_, Self>) -> PyResult<(&'a Started, &'a Bridge)> {

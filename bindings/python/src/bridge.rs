@@ -22,8 +22,8 @@ use crate::errors::{exception, raise};
 use crate::operation::{Answer, Operation};
 use crate::receipts::RecordMetadata;
 
-/// Futures that one wake-up resolves at most: some milliseconds.
-const MOST: usize = 4_096;
+/// Futures that one wake-up resolves at most: less than a millisecond.
+const MOST: usize = 1_024;
 
 /// What connects a client to its event loop.
 #[pyclass(frozen, module = "ottla._native")]

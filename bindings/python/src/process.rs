@@ -3,13 +3,14 @@
 //! In: the wish for lines of the log from a level on, a last chance for records that are under way, a command line. Out: lines,
 //! counts, an exit code. Also the bell for the package's own thread, which calls back and logs.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_bindings_core::log::{self, Level};
-use ottla_bindings_core::{Error, Kind, Producer, generation, waker};
+use ottla_bindings_core::{Error, Kind, Producer, generation, runtime, waker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use tokio::task::JoinHandle;
 
 use crate::errors::call;
 use crate::operation::block;
@@ -20,6 +21,14 @@ const FORKS: usize = 256;
 /// A child must not ring its parent's bell, nor wait for its locks: each process of a line has its own.
 static BELLS: [OnceLock<Option<ottla_bindings_core::Bell>>; FORKS] = [const { OnceLock::new() }; FORKS];
 static PRODUCERS: [Mutex<Vec<Weak<Producer>>>; FORKS] = [const { Mutex::new(Vec::new()) }; FORKS];
+
+/// Producers that nobody has any more, on their way to their end: it tells how many records were lost.
+static FORGOTTEN: [Mutex<Vec<Ending>>; FORKS] = [const { Mutex::new(Vec::new()) }; FORKS];
+
+type Ending = (Arc<Producer>, JoinHandle<u64>);
+
+/// How long the records of a producer that is forgotten without having been closed may still take.
+const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn bell() -> Option<&'static ottla_bindings_core::Bell> {
     BELLS
@@ -41,6 +50,50 @@ pub(crate) fn register(producer: &Arc<Producer>) {
         let mut producers = producers.lock().unwrap_or_else(PoisonError::into_inner);
         producers.retain(|known| known.strong_count() > 0);
         producers.push(Arc::downgrade(producer));
+    }
+}
+
+/// Ends a producer that its owner has dropped without closing it. Its records still go; at the end of the process they are
+/// waited for. `told` is called then, and keeps alive until then what it holds.
+pub(crate) fn forget(producer: Arc<Producer>, told: impl FnOnce() + Send + 'static) {
+    // A producer that came through a fork is the parent's: it says that it is closed.
+    if producer.is_closed() {
+        return;
+    }
+    // Without threads there is nothing that could be sent.
+    let (Ok(runtime), Some(forgotten)) = (runtime(), FORGOTTEN.get(generation() as usize)) else {
+        return;
+    };
+    let ended = end(producer.clone(), FORGOTTEN_TIMEOUT);
+    let ending = runtime.spawn(async move {
+        let lost = ended.await;
+        told();
+        lost
+    });
+    let mut forgotten = forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+    forgotten.retain(|(_, ending)| !ending.is_finished());
+    forgotten.push((producer, ending));
+}
+
+/// Waits for the records of a producer, and closes it; how many were lost.
+async fn end(producer: Arc<Producer>, timeout: Duration) -> u64 {
+    let flushed = producer.flush(Some(timeout)).await;
+    let _ = producer.close(Duration::ZERO).await;
+    match flushed {
+        Ok(left) => left.pending + left.failed + left.unknown,
+        // It never connected: what was sent is told as failed.
+        Err(_) => {
+            let failures = producer.take_unclaimed().ok().flatten();
+            failures.map_or(0, |failures| failures.count)
+        }
+    }
+}
+
+/// The same for one that is on its way already, but not for longer than `timeout`.
+async fn await_end((producer, ending): Ending, timeout: Duration) -> u64 {
+    match tokio::time::timeout(timeout, ending).await {
+        Ok(lost) => lost.unwrap_or_default(),
+        Err(_) => end(producer, Duration::ZERO).await,
     }
 }
 
@@ -102,30 +155,32 @@ pub(crate) fn log_take() -> (Vec<(u8, &'static str, String, f64)>, u64) {
 #[pyfunction]
 pub(crate) fn settle_all(py: Python<'_>, timeout: f64) -> PyResult<u64> {
     let timeout = crate::input::seconds(timeout)?;
-    let Some(producers) = PRODUCERS.get(generation() as usize) else {
+    let process = generation() as usize;
+    let (Some(producers), Some(forgotten)) = (PRODUCERS.get(process), FORGOTTEN.get(process)) else {
         return Ok(0);
     };
-    let open: Vec<Arc<Producer>> = match producers.try_lock() {
-        Ok(producers) => producers.iter().filter_map(Weak::upgrade).collect(),
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().iter().filter_map(Weak::upgrade).collect(),
-        Err(TryLockError::WouldBlock) => return Ok(0),
-    };
-    let open: Vec<_> = open.into_iter().filter(|producer| !producer.is_closed()).collect();
-    if open.is_empty() {
+    // Only Python's threads have these locks, for moments.
+    let forgotten = std::mem::take(&mut *forgotten.lock().unwrap_or_else(PoisonError::into_inner));
+    let open: Vec<Arc<Producer>> = producers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter(|producer| !producer.is_closed() && !forgotten.iter().any(|(known, _)| Arc::ptr_eq(known, producer)))
+        .collect();
+    if open.is_empty() && forgotten.is_empty() {
         return Ok(0);
     }
     block(py, async move {
-        let all: Vec<_> = open
-            .iter()
-            .map(|producer| {
-                let (flush, close) = (producer.flush(Some(timeout)), producer.close(Duration::ZERO));
-                tokio::spawn(async move {
-                    let lost = flush.await.map_or(0, |left| left.pending + left.failed + left.unknown);
-                    let _ = close.await;
-                    lost
-                })
-            })
+        let mut all: Vec<JoinHandle<u64>> = open
+            .into_iter()
+            .map(|producer| tokio::spawn(end(producer, timeout)))
             .collect();
+        all.extend(
+            forgotten
+                .into_iter()
+                .map(|ending| tokio::spawn(await_end(ending, timeout))),
+        );
         let mut lost = 0;
         for one in all {
             lost += one.await.unwrap_or_default();

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use ottla::{Histogram, ProducerMetrics};
 use ottla_bindings_core::{Closed, Flushed, Kind, Sent, Unclaimed, guard, spawn, waker};
@@ -22,9 +21,6 @@ use crate::input::{Parts, elements, seconds};
 use crate::operation::{Operation, block};
 use crate::process;
 use crate::receipts::Receipts;
-
-/// How long the records of a producer that is forgotten without having been closed may still take.
-const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// A producer for threads; the package's `Producer` is a subclass.
 #[pyclass(frozen, subclass, weakref, module = "ottla._native")]
@@ -75,15 +71,9 @@ pub(crate) fn merge(known: &mut Option<Unclaimed>, new: Unclaimed) {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take()
-            && !shared.core.is_closed()
-        {
-            let close = async move {
-                let _ = shared.core.close(FORGOTTEN).await;
-                shared.gather();
-            };
-            // Without threads there is nothing that could be sent.
-            let _ = spawn(close);
+        if let Some(shared) = self.shared.take() {
+            // Its receipts may live longer than it does.
+            process::forget(shared.core.clone(), move || shared.gather());
         }
     }
 }

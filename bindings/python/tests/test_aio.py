@@ -348,8 +348,8 @@ def test_other_tasks_run_while_many_records_are_resolved(servers: str, topic: st
             counting = asyncio.create_task(count())
             futures = [producer.send(topic, bytes(100)) for _ in range(50_000)]
             await futures[-1]
-            # The lot was told in steps: at most some thousands in one turn of the loop.
-            assert turns >= 50_000 // 4_096 // 2
+            # The lot was told in steps: at most a thousand or so in one turn of the loop.
+            assert turns >= 50_000 // 4_096
             counting.cancel()
             await asyncio.gather(*futures)
 

@@ -110,7 +110,8 @@ def test_a_fork_makes_a_client_of_the_parent_unusable_and_a_new_one_works(server
                     q.send_wait(topic, b"grandchild")
                 sys.stdout.flush()
                 os._exit(0)
-            os.waitpid(grandchild, 0)
+            _, status = os.waitpid(grandchild, 0)
+            assert status == 0, status
             sys.exit(0)
         _, status = os.waitpid(child, 0)
         assert status == 0, status
@@ -152,7 +153,7 @@ def test_children_of_multiprocessing_deliver_what_they_sent(servers: str, topic:
         )
     )
     done = subprocess.run([sys.executable, str(script), method, servers, topic], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout.strip() == "[0, 0, 0]", done.stdout + done.stderr
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[0, 0, 0]", "")
     values = sorted(record.value or b"" for record in read(servers, topic, 4))
     assert values == [b"0", b"1", b"2", b"parent"]
 
@@ -167,6 +168,29 @@ def test_records_under_way_at_the_end_of_the_process_are_delivered(servers: str,
         """,
         servers,
         topic,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(read(servers, topic, 100)) == 100
+
+
+@pytest.mark.parametrize("flavour", ["ottla", "ottla.aio"])
+def test_records_of_a_producer_that_is_forgotten_at_the_end_are_delivered(
+    servers: str, topic: str, flavour: str
+) -> None:
+    done = python(
+        """
+        import asyncio, sys, warnings, ottla.aio
+        warnings.simplefilter("ignore")
+        async def send():
+            module = ottla.aio if sys.argv[3] == "ottla.aio" else ottla
+            producer = module.Producer(sys.argv[1], linger_ms=60_000, delivery_timeout_ms=120_000)
+            for i in range(100):
+                producer.send(sys.argv[2], str(i))
+        asyncio.run(send())   # the producer goes with it
+        """,
+        servers,
+        topic,
+        flavour,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(read(servers, topic, 100)) == 100

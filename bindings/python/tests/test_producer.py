@@ -272,12 +272,13 @@ def test_no_server_is_an_error_and_no_hang() -> None:
 
 def test_an_unclosed_producer_is_a_warning_and_its_records_go(servers: str, topic: str) -> None:
     producer = ottla.Producer(servers, linger_ms=0)
-    producer.send(topic, b"left alone")
+    receipt = producer.send(topic, b"left alone", receipt=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del producer
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
+    assert receipt.result(timeout=30).offset == 0
     assert read(servers, topic, 1)[0].value == b"left alone"
 
 

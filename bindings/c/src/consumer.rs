@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ottla_bindings_core::{Bell, Consumer, Error, Kind, Polled, TopicPartition};
 
@@ -25,6 +25,28 @@ struct Client {
     bell: Bell,
     /// Somebody watches the descriptor, so that it has to tell of what is left after a poll as well.
     watched: AtomicBool,
+    /// Threads that poll. There should be one; a second one must not sleep because of what the first one took.
+    polling: AtomicU32,
+}
+
+/// One thread that polls, for as long as this lives.
+struct Polling<'c>(&'c AtomicU32);
+
+impl<'c> Polling<'c> {
+    fn begin(polling: &'c AtomicU32) -> Self {
+        polling.fetch_add(1, Ordering::SeqCst);
+        Polling(polling)
+    }
+
+    fn are_several(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 1
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 static CONSUMERS: Table<Client> = Table::new(Sort::Consumer, "consumer");
@@ -76,6 +98,7 @@ pub unsafe extern "C" fn ottla_consumer_new(
                 core: Consumer::start(pairs, Vec::new(), bell.waker())?,
                 bell,
                 watched: AtomicBool::new(false),
+                polling: AtomicU32::new(0),
             })
         })?;
         Ok(())
@@ -159,13 +182,19 @@ pub unsafe extern "C" fn ottla_consumer_poll(
         let client = CONSUMERS.get(consumer)?;
         let out = given.out(batch, "batch")?;
         let deadline = Deadline::after(timeout_ms);
+        let polling = Polling::begin(&client.polling);
         loop {
             client.bell.silence();
             let polled = client.core.try_poll(None);
-            let watched = client.watched.load(Ordering::Acquire);
+            let watched = client.watched.load(Ordering::Acquire) || polling.are_several();
             match polled {
                 Ok(Polled::Nothing) => {}
-                Ok(Polled::Closed) => return Err(Error::new(Kind::Closed, "this consumer is closed")),
+                Ok(Polled::Closed) => {
+                    if polling.are_several() {
+                        client.bell.ring();
+                    }
+                    return Err(Error::new(Kind::Closed, "this consumer is closed"));
+                }
                 found => {
                     if watched {
                         // There may be more: whoever watches is to come back.
@@ -177,12 +206,12 @@ pub unsafe extern "C" fn ottla_consumer_poll(
                     return Ok(());
                 }
             }
-            if client.place.was_woken() {
-                return Err(interrupted());
-            }
-            let over = deadline.is_over();
-            if !over || watched {
+            let (woken, over) = (client.place.was_woken(), deadline.is_over());
+            if watched || !(woken || over) {
                 client.core.arm()?;
+            }
+            if woken {
+                return Err(interrupted());
             }
             if over {
                 *out = ptr::null_mut();

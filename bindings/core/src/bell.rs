@@ -20,7 +20,7 @@ pub struct Bell {
 
 /// Nothing is readable, and nothing is about to be.
 const SILENT: u8 = 0;
-/// Somebody is about to make it readable.
+/// Somebody is about to make it readable, or to silence it.
 const PULLED: u8 = 1;
 /// It is readable.
 const RINGS: u8 = 2;
@@ -91,12 +91,18 @@ impl Bell {
     /// Silences it, at the cost of one atomic read if it is silent. Look at everything it may have rung for after this call,
     /// not before.
     pub fn silence(&self) {
-        // One that is only pulled yet stays as it is, and will be found readable once more for nothing.
-        if self.shared.state.load(Ordering::Acquire) == RINGS {
+        let state = &self.shared.state;
+        // One that is only pulled yet stays as it is, and will be found readable once more for nothing. Pulled while we read,
+        // so that of several who silence it only one takes a ring away: another could leave it readable and silent.
+        if state.load(Ordering::Acquire) == RINGS
+            && state
+                .compare_exchange(RINGS, PULLED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        {
             let mut taken = [0; 8];
             // Read first: who rings between the two steps rings in vain, and we look after both.
             let _ = rustix::io::read(&self.shared.read, &mut taken);
-            self.shared.state.store(SILENT, Ordering::Release);
+            state.store(SILENT, Ordering::Release);
             fence(Ordering::SeqCst);
         }
     }

@@ -18,9 +18,13 @@ use tokio::sync::{Mutex, Notify, watch};
 use crate::Pairs;
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::producer::number;
 use crate::runtime::{Owned, spawn};
 
 const WHAT: &str = "consumer";
+
+/// Kafka's default of `max.poll.records`.
+const MAX_POLL_RECORDS: usize = 500;
 
 /// What [`Consumer::try_poll`] found.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ struct Inner {
     closed: watch::Sender<bool>,
     /// Only one can wait for arrivals at a time; whoever is second waits for the first.
     arrivals: Mutex<Option<Arrivals>>,
+    /// A poll may have left something: the arrival of it may have woken only the one who polled.
+    left: Notify,
+    max_poll_records: usize,
     armed: AtomicBool,
     arm: Notify,
     waker: Waker,
@@ -90,6 +97,7 @@ impl Inner {
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => {}
+            () = self.left.notified() => {}
             () = arrived => {}
         }
     }
@@ -101,6 +109,7 @@ impl Consumer {
     /// # Errors
     /// A mistake in the configuration, or no threads.
     pub fn start(pairs: Pairs, assign: Vec<TopicPartition>, waker: Waker) -> Result<Consumer, Error> {
+        let max_poll_records = number(&pairs, "max.poll.records").map_or(MAX_POLL_RECORDS, |most| most as usize);
         let builder = ottla::Consumer::from_properties(pairs)?.assign(assign);
         builder.validate()?;
         let inner = Arc::new(Inner {
@@ -108,6 +117,8 @@ impl Consumer {
             connected: watch::channel(false).0,
             closed: watch::channel(false).0,
             arrivals: Mutex::new(None),
+            left: Notify::new(),
+            max_poll_records,
             armed: AtomicBool::new(false),
             arm: Notify::new(),
             waker,
@@ -122,6 +133,12 @@ impl Consumer {
             };
             // Nobody else sets it.
             let _ = connecting.client.set(client);
+            if *closed.borrow()
+                && let Some(Ok(client)) = connecting.client.get()
+            {
+                // Closed in the last moment: by somebody who did not see this client.
+                client.closer().close();
+            }
             connecting.connected.send_replace(true);
         })?;
         spawn(ring(inner.clone()))?;
@@ -152,7 +169,16 @@ impl Consumer {
             Some(client) => client.as_ref().map_err(Error::clone)?,
             None => return Ok(Polled::Nothing),
         };
-        Ok(match client.try_poll(most)? {
+        let polled = client.try_poll(most);
+        let more = match &polled {
+            Ok(Some(records)) => records.len() >= most.unwrap_or(inner.max_poll_records).max(1),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        if more {
+            inner.left.notify_one();
+        }
+        Ok(match polled? {
             Some(records) if records.is_empty() => Polled::Nothing,
             Some(records) => Polled::Records(Batch::new(&records)),
             None => Polled::Closed,

@@ -240,6 +240,11 @@ impl Lanes {
         (waiting + table.going) as u64
     }
 
+    /// Whether no more records are taken.
+    pub fn are_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Waits until no record is between its lane and where it belongs.
     pub async fn settled(&self) {
         self.wait(|table| table.going == 0).await;

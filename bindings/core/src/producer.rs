@@ -6,8 +6,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ const BUFFER_MEMORY: usize = 32 << 20;
 
 /// Reports that may wait for whoever waits by himself, some 25 MB of them.
 const MOST_REPORTS: usize = 250_000;
+
+/// Failures of records without a receipt that may wait one by one; more are added up.
+const MOST_FAILURES: usize = 1_000;
 
 /// The most records that may be parked, as a share of `buffer.memory`.
 const PARKED_SHARE: usize = 4;
@@ -77,6 +80,8 @@ struct Inner {
     reports: Arc<Reports>,
     failures: Arc<Reports>,
     unclaimed: Mutex<Option<Unclaimed>>,
+    /// Records that were parked and never got into a batch, since the start.
+    refused: AtomicU64,
     max_block: Duration,
 }
 
@@ -102,8 +107,49 @@ impl Inner {
     fn register(&self, delivery: Delivery, receipt: Receipt) {
         match receipt {
             Receipt::Tag(tag) => delivery.report(&self.reports, tag),
-            Receipt::None => delivery.report_failure(&self.failures),
+            Receipt::None => {
+                delivery.report_failure(&self.failures);
+                self.bound_failures();
+            }
         }
+    }
+
+    /// Keeps what nobody takes small. Costs one atomic read.
+    #[inline]
+    fn bound_failures(&self) {
+        if self.failures.count() > MOST_FAILURES {
+            drop(self.add_up_failures());
+        }
+    }
+
+    /// Moves what has failed without a receipt into one sum.
+    #[cold]
+    fn add_up_failures(&self) -> MutexGuard<'_, Option<Unclaimed>> {
+        // A sum is whole after every step.
+        let mut unclaimed = self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in self.failures.take() {
+            let Err(error) = report.result else { continue };
+            let known = unclaimed.get_or_insert_with(|| Unclaimed {
+                count: 0,
+                partition: TopicPartition::clone(&report.partition),
+                first: error.into(),
+            });
+            known.count += u64::from(report.count);
+        }
+        unclaimed
+    }
+
+    /// What became of all records so far, of those as well that never got into a batch.
+    fn totals(&self) -> Closed {
+        let mut totals = Closed::default();
+        if let Some(Ok(client)) = self.client.get() {
+            let metrics = client.metrics();
+            totals.delivered = metrics.records_delivered;
+            totals.failed = metrics.records_failed;
+            totals.unknown = metrics.records_unknown;
+        }
+        totals.failed += self.refused.load(Ordering::Relaxed);
+        totals
     }
 
     /// A record that never got into a batch.
@@ -123,6 +169,8 @@ impl Inner {
             partition: Arc::new(TopicPartition::new(topic, -1)),
             result: Err(error),
         });
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.bound_failures();
     }
 
     /// Sends what is in the lane of a topic, until it is empty.
@@ -155,13 +203,12 @@ impl Inner {
         }
     }
 
-    fn refuse_parked(&self) -> u64 {
+    fn refuse_parked(&self) {
         let left = self.lanes.close();
         let error = Error::from(closed_too_early());
         for (topic, parked) in &left {
             self.refuse(topic, parked.receipt, &error);
         }
-        left.len() as u64
     }
 }
 
@@ -183,8 +230,18 @@ async fn send_parked(
     };
     match tokio::time::timeout_at(parked.deadline, sending).await {
         Ok(sent) => Ok(sent?),
-        Err(_) => Err(last.clone()),
+        Err(_) => Err(waited_in_vain(last)),
     }
+}
+
+/// What is told to a record whose time ran out behind one that failed.
+fn waited_in_vain(last: &Error) -> Error {
+    if matches!(last.kind(), Kind::UnknownTopic | Kind::Timeout) {
+        return last.clone();
+    }
+    // What was wrong with that record itself is not said of another one.
+    let text = format!("the record could not be put into a batch within max.block.ms; one before it failed: {last}");
+    ottla::Error::new(ottla::ErrorKind::Timeout, text).into()
 }
 
 impl Producer {
@@ -206,6 +263,7 @@ impl Producer {
             reports: Reports::new(waker.clone()),
             failures: Reports::new(waker),
             unclaimed: Mutex::default(),
+            refused: AtomicU64::new(0),
             max_block: Duration::from_millis(max_block),
         });
         let connecting = inner.clone();
@@ -213,6 +271,12 @@ impl Producer {
             let client = builder.build().await.map_err(Error::from);
             // Nobody else sets it.
             let _ = connecting.client.set(client);
+            if connecting.lanes.are_closed()
+                && let Some(Ok(client)) = connecting.client.get()
+            {
+                // Whoever closed us did not wait for this: nothing may be sent by it any more.
+                let _ = client.close(Duration::ZERO).await;
+            }
             connecting.connected.send_replace(true);
         })?;
         Ok(Producer {
@@ -314,18 +378,7 @@ impl Producer {
     /// # Errors
     /// The producer came through a fork.
     pub fn take_unclaimed(&self) -> Result<Option<Unclaimed>, Error> {
-        let inner = self.inner.get()?;
-        let mut unclaimed = inner.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
-        for report in inner.failures.take() {
-            let Err(error) = report.result else { continue };
-            let known = unclaimed.get_or_insert_with(|| Unclaimed {
-                count: 0,
-                partition: TopicPartition::clone(&report.partition),
-                first: error.into(),
-            });
-            known.count += u64::from(report.count);
-        }
-        Ok(unclaimed.take())
+        Ok(self.inner.get()?.add_up_failures().take())
     }
 
     /// Whether records are parked because `buffer.memory` is full, and not only because their topic is not known yet: then
@@ -356,27 +409,38 @@ impl Producer {
 
     /// Sends everything queued so far without lingering, waits until each record of it is delivered or has failed, at most
     /// for `timeout`, and counts. Reports and unclaimed failures of these records are there when it is done.
+    ///
+    /// While records are parked, what others send meanwhile may be counted as well.
     pub fn flush(&self, timeout: Option<Duration>) -> impl Future<Output = Result<Flushed, Error>> + Send + use<> {
         let inner = self.shared();
         async move {
             let inner = inner?;
             let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let parked = !inner.lanes.are_empty();
+            let before = inner.totals();
+            if parked && let Some(Ok(client)) = inner.client.get() {
+                // What is in batches goes now, whatever the parked ones still wait for.
+                client.flush_timeout(Duration::ZERO).await;
+            }
             let passed = async {
                 inner.lanes.passed().await;
                 inner.client().await
             };
-            let client = match within(deadline, passed).await {
-                Some(client) => client?,
-                None => {
-                    return Ok(Flushed {
-                        pending: inner.lanes.count(),
-                        ..Flushed::default()
-                    });
-                }
+            let (flushed, waiting) = match (within(deadline, passed).await, inner.client.get()) {
+                (Some(client), _) => (flush_client(&client?, deadline).await, 0),
+                (None, Some(Ok(client))) => (client.flush_timeout(Duration::ZERO).await, inner.lanes.count()),
+                (None, _) => (Flushed::default(), inner.lanes.count()),
             };
-            Ok(match deadline {
-                Some(deadline) => client.flush_timeout(deadline - Instant::now()).await,
-                None => client.flush().await,
+            if !parked {
+                return Ok(flushed);
+            }
+            // Some went through their batches while others were parked; no single look at the batches has seen them all.
+            let now = inner.totals();
+            Ok(Flushed {
+                delivered: now.delivered.saturating_sub(before.delivered),
+                failed: now.failed.saturating_sub(before.failed),
+                unknown: now.unknown.saturating_sub(before.unknown),
+                pending: flushed.pending + waiting,
             })
         }
     }
@@ -394,20 +458,20 @@ impl Producer {
                 inner.client().await
             };
             let client = within(deadline, passed).await;
-            let refused = inner.refuse_parked();
-            let mut counted = match client {
+            inner.refuse_parked();
+            match client {
                 Some(Ok(client)) => close_client(&client, deadline, timeout).await?,
                 // Not connected, and not to be: there is nothing to end.
-                Some(Err(_)) => Closed::default(),
-                None => match inner.client.get() {
-                    Some(Ok(client)) => client.close(Duration::ZERO).await?,
-                    _ => Closed::default(),
-                },
-            };
+                Some(Err(_)) => {}
+                None => {
+                    if let Some(Ok(client)) = inner.client.get() {
+                        client.close(Duration::ZERO).await?;
+                    }
+                }
+            }
             // What was on its way from its lane when the client was closed is refused by it.
             inner.lanes.settled().await;
-            counted.failed += refused;
-            Ok(counted)
+            Ok(inner.totals())
         }
     }
 
@@ -443,9 +507,20 @@ fn unread() -> Error {
     )
 }
 
-async fn close_client(client: &ottla::Producer, deadline: Option<Instant>, timeout: Duration) -> Result<Closed, Error> {
+async fn flush_client(client: &ottla::Producer, deadline: Option<Instant>) -> Flushed {
+    match deadline {
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            client.flush_timeout(left).await
+        }
+        None => client.flush().await,
+    }
+}
+
+async fn close_client(client: &ottla::Producer, deadline: Option<Instant>, timeout: Duration) -> Result<(), Error> {
     let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
-    Ok(client.close(left).await?)
+    client.close(left).await?;
+    Ok(())
 }
 
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
@@ -499,7 +574,8 @@ fn park(inner: &Arc<Inner>, record: &Record<'_>, receipt: Receipt) -> Result<Sen
     Ok(Sent::Parked)
 }
 
-fn number(pairs: &Pairs, key: &str) -> Option<u64> {
+/// The number that a key was set to.
+pub(crate) fn number(pairs: &Pairs, key: &str) -> Option<u64> {
     // The last one counts, as in the client; what is no number is told by its own check.
     pairs
         .iter()

@@ -333,3 +333,144 @@ fn who_cannot_connect_is_told_by_every_call() {
     let closed = done(producer.close(Duration::from_secs(1))).unwrap();
     assert_eq!(closed, Closed::default());
 }
+
+/// `done`, but a panic where it does not come within half a minute.
+fn soon<F: Future<Output = Result<T, Error>>, T>(future: F) -> Result<T, Error> {
+    let mut slices = 0;
+    wait(future, SLICE, || {
+        slices += 1;
+        assert!(slices < 300, "nothing came within thirty seconds");
+        Ok::<(), Error>(())
+    })?
+}
+
+#[test]
+fn records_that_fail_before_they_reach_a_batch_are_counted_by_flush_and_close_and_kept_as_one_sum() {
+    let cluster = cluster(&[("auto.create.topics.enable", "false")]);
+    let servers = cluster.bootstrap_servers();
+    let producer = Producer::start(pairs(&servers, &[("max.block.ms", "200")]), waker(|| {})).unwrap();
+    for _ in 0..3_000 {
+        producer.send(Record::to("not-there"), Receipt::None).unwrap();
+    }
+    let flushed = done(producer.flush(None)).unwrap();
+    assert_eq!((flushed.delivered, flushed.failed, flushed.pending), (0, 3_000, 0));
+    let unclaimed = producer.take_unclaimed().unwrap().expect("all failed");
+    assert_eq!((unclaimed.count, unclaimed.first.kind()), (3_000, Kind::UnknownTopic));
+    let closed = done(producer.close(Duration::from_secs(10))).unwrap();
+    assert_eq!((closed.delivered, closed.failed, closed.unknown), (0, 3_000, 0));
+}
+
+#[test]
+fn a_flush_sends_what_is_in_batches_while_others_are_parked_and_counts_both() {
+    let cluster = cluster(&[("auto.create.topics.enable", "false")]);
+    let servers = cluster.bootstrap_servers();
+    create(&servers, "there", 1);
+    let patient = [
+        ("linger.ms", "3600000"),
+        ("delivery.timeout.ms", "7200000"),
+        ("max.block.ms", "3600000"),
+    ];
+    let producer = Producer::start(pairs(&servers, &patient), waker(|| {})).unwrap();
+    for topic in ["there", "not-there", "there"] {
+        producer.send(Record::to(topic).value("x"), Receipt::None).unwrap();
+    }
+    // Both records for the topic that is there are in a batch, which lingers.
+    let mut tries = 0;
+    while producer
+        .metrics()
+        .unwrap()
+        .is_none_or(|metrics| metrics.records_delivered < 2)
+    {
+        let flushed = done(producer.flush(Some(Duration::from_millis(100)))).unwrap();
+        assert!(flushed.pending >= 1 && flushed.failed == 0, "{flushed:?}");
+        assert!(flushed.delivered + flushed.pending <= 3, "{flushed:?}");
+        tries += 1;
+        assert!(tries < 300, "a parked record holds up a batch of another topic");
+    }
+    let closed = done(producer.close(Duration::from_millis(1))).unwrap();
+    assert_eq!((closed.delivered, closed.failed, closed.unknown), (2, 1, 0));
+}
+
+#[test]
+fn a_connection_that_comes_after_close_sends_nothing_any_more() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    create(&servers, "late", 1);
+    cluster.faults().freeze();
+    let producer = Producer::start(pairs(&servers, &[]), waker(|| {})).unwrap();
+    let closed = done(producer.close(Duration::from_millis(50))).unwrap();
+    assert_eq!(closed, Closed::default());
+    cluster.faults().thaw();
+    soon(producer.connected()).unwrap();
+    let refused = producer.send(Record::to("late").value("x"), Receipt::None);
+    assert_eq!(refused.unwrap_err().kind(), Kind::Closed);
+}
+
+#[test]
+fn what_one_reader_leaves_wakes_the_next_one() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    create(&servers, "shared", 1);
+    let producer = Producer::start(pairs(&servers, &[]), waker(|| {})).unwrap();
+    for _ in 0..10 {
+        producer.send(Record::to("shared").value("x"), Receipt::None).unwrap();
+    }
+    assert!(done(producer.flush(None)).unwrap().all_delivered());
+    let keys = [("auto.offset.reset", "earliest")];
+    let consumer = Consumer::start(
+        pairs(&servers, &keys),
+        vec![TopicPartition::new("shared", 0)],
+        waker(|| {}),
+    )
+    .unwrap();
+    for _ in 0..10 {
+        // Each is a reader that takes one and goes. All came with one arrival.
+        loop {
+            soon(consumer.arrived()).unwrap();
+            match consumer.try_poll(Some(1)).unwrap() {
+                Polled::Records(batch) => break assert_eq!(batch.len(), 1),
+                Polled::Nothing => {}
+                Polled::Closed => panic!("nobody closed it"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_assignment_that_has_no_place_to_start_wakes_whoever_waits() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    create(&servers, "placeless", 1);
+    let keys = [("auto.offset.reset", "none")];
+    let consumer = Consumer::start(pairs(&servers, &keys), Vec::new(), waker(|| {})).unwrap();
+    soon(consumer.connected()).unwrap();
+    soon(consumer.arrived()).unwrap();
+    assert!(matches!(consumer.try_poll(None).unwrap(), Polled::Nothing));
+    consumer.assign(&[TopicPartition::new("placeless", 0)]).unwrap();
+    loop {
+        soon(consumer.arrived()).unwrap();
+        match consumer.try_poll(None) {
+            Ok(found) => assert!(matches!(found, Polled::Nothing)),
+            Err(error) => break assert_eq!(error.kind(), Kind::Offset),
+        }
+    }
+}
+
+#[test]
+fn a_bell_that_several_silence_is_not_left_readable_and_silent() {
+    let bell = Bell::new().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..20_000).for_each(|_| bell.silence()));
+        }
+        scope.spawn(|| (0..20_000).for_each(|_| bell.ring()));
+    });
+    bell.silence();
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+        bell.as_fd(),
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&now)).unwrap(), 0);
+    assert!(!bell.is_ringing());
+}

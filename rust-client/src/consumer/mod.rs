@@ -190,6 +190,8 @@ impl Consumer {
             .client
             .set_topics(partitions.iter().map(|partition| &*partition.topic));
         self.shared.stir();
+        // A partition without a place is told of by the next poll.
+        self.shared.arrived();
         Ok(())
     }
 

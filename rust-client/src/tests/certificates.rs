@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -59,8 +59,14 @@ fn params(name: &str, hosts: &[&str], year: i32) -> CertificateParams {
 
 /// As `openssl req -x509` makes it: signed by itself, and an authority.
 pub(crate) fn self_signed(name: &str, hosts: &[&str]) -> Identity {
-    let mut params = params(name, hosts, 2100);
+    self_signed_with(name, hosts, 2100, &[7; 16])
+}
+
+/// The same, valid until the first day of `year`, with a serial number.
+pub(crate) fn self_signed_with(name: &str, hosts: &[&str], year: i32, serial: &[u8]) -> Identity {
+    let mut params = params(name, hosts, year);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.serial_number = Some(SerialNumber::from_slice(serial));
     let key = KeyPair::generate().unwrap();
     Identity::new(params.self_signed(&key).unwrap(), key)
 }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::config::{ClientKind, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tests::FakeBroker;
-use crate::tests::certificates::{Authority, Identity, self_signed};
+use crate::tests::certificates::{Authority, Identity, self_signed, self_signed_with};
 use crate::tests::sasl::{PASSWORD, SaslServer, Spoil, USER};
 
 async fn connect(server: &str, pairs: &[(&str, &str)]) -> Result<Arc<Client>> {
@@ -141,6 +141,15 @@ async fn a_self_signed_certificate_is_trusted_when_it_is_in_the_trust_store() {
     assert_tells(&error, &broker.address(), &["not"]);
     let unchecked = [pairs[0], ("enable.ssl.certificate.verification", "false")];
     connect(&broker.address(), &unchecked).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_trust_store_that_cannot_be_read_is_not_trusted_for_being_there() {
+    // Its serial number is longer than a certificate's may be, so its dates are not read.
+    let identity = self_signed_with("alone", &["127.0.0.1"], 2020, &[7; 40]);
+    let broker = FakeBroker::start_tls(identity.server(None), |asked| asked.usual()).await;
+    let pairs = [("security.protocol", "SSL"), ("ssl.ca.pem", &identity.certificate_pem)];
+    refused(&broker.address(), &pairs).await;
 }
 
 #[tokio::test]

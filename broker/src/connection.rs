@@ -313,7 +313,7 @@ impl Connection {
     }
 
     async fn next_event(&mut self, signals: &mut watch::Receiver<Signals>) -> Event {
-        let reading = self.window_open() && self.held.is_none() && !self.ending;
+        let reading = self.window_open() && self.held.is_none() && !self.ending && !self.has_failed();
         let writing = !self.outbox.is_empty() || !self.transport.is_flushed();
         let me = self.context.connection;
         let signal = async {
@@ -346,6 +346,12 @@ impl Connection {
         }
     }
 
+    /// True when the answer to a failed authentication is under way. Whatever follows could only bring the end before its
+    /// delay is over.
+    fn has_failed(&self) -> bool {
+        self.context.sasl.as_ref().is_some_and(|session| session.has_failed())
+    }
+
     fn window_open(&self) -> bool {
         self.owed.len() < WINDOW && self.owed_bytes + self.outbox.len() < WINDOW_BYTES
     }
@@ -372,7 +378,7 @@ impl Connection {
     /// The next request to be carried out, with the fault that it meets. `None` until there is one.
     fn next_request(&mut self) -> Result<Option<(BytesMut, Option<Plan>)>, End> {
         let faults = &self.context.broker.faults;
-        if self.ending || faults.is_frozen() {
+        if self.ending || faults.is_frozen() || self.has_failed() {
             return Ok(None);
         }
         if let Some(held) = self.held.take_if(|held| held.until <= Instant::now()) {

@@ -199,6 +199,22 @@ async fn what_comes_behind_a_failure_is_not_carried_out() {
 }
 
 #[tokio::test]
+async fn nothing_behind_a_failure_ends_its_delay() {
+    let cluster = start(&[("connection.failed.authentication.delay.ms", "50")]).await;
+    // A frame that is no request, one that is too large, and a length that cannot be.
+    for behind in [&[0, 0, 0, 1, 0][..], &[0x7f, 0, 0, 0], &[0xff; 4]] {
+        let mut client = connect(&cluster).await;
+        assert_eq!(choose(&mut client, 1, "PLAIN").await, 0);
+        let auth_bytes = b"\0alice\0wrong";
+        client.send(2, &SaslAuthenticateRequest { auth_bytes }).await;
+        client.send_raw(behind).await;
+        let answer = client.receive::<SaslAuthenticateRequest<'_>>(2).await;
+        assert_eq!(answer.decode().error_code, ErrorCode::SaslAuthenticationFailed.code());
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
 async fn on_other_listeners_and_afterwards_it_is_the_wrong_state() {
     let cluster = start(&[]).await;
     let illegal = ErrorCode::IllegalSaslState.code();

@@ -212,6 +212,11 @@ impl Session {
         }
     }
 
+    /// True once it was not who it said: nothing more is taken from it.
+    pub fn has_failed(&self) -> bool {
+        !self.settled.load(Ordering::Relaxed) && matches!(&*self.state(), State::Failed)
+    }
+
     /// True while the next frame is a bare message, not a request.
     pub fn takes_bare_messages(&self) -> bool {
         !self.settled.load(Ordering::Relaxed) && matches!(&*self.state(), State::Talking(talk) if talk.bare)

@@ -21,7 +21,7 @@ use crate::{Failure, Outcome};
 
 const TOPIC: &str = "gpsraw";
 const PARTITIONS: i32 = 2;
-const TRACKS: &str = include_str!("../../examples/data/gpsraw.jsonl");
+const TRACKS: &str = include_str!("../data/gpsraw.jsonl");
 
 /// Show the whole way of real GPS tracks through a broker of its own.
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-const VECTORS: &str = include_str!("../../../tests/vectors/partitioners.txt");
+const VECTORS: &str = include_str!("vectors/partitioners.txt");
 const BATCH_SIZE: usize = 1000;
 
 #[test]

@@ -50,7 +50,7 @@ bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, a q
 python: ## the Python package: built, installed below target/python, judged by its tests and two type checkers
 	bindings/python/run
 
-dist: ## what is published, into dist/: wheels and sdist, npm tarballs
+dist: ## what is published, into dist/, tried outside of it: crates, Python wheels and sdist, npm tarballs, the archive for C
 	bindings/dist
 
 fuzz: ## the fuzz targets, a minute each (FUZZ_SECONDS)

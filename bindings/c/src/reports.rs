@@ -8,7 +8,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use ottla_bindings_core::{Error, Report, TopicPartition};
+use ottla_bindings_core::{Error, Gathered, Report, TopicPartition};
 
 use crate::border::c_string;
 use crate::error::{OTTLA_OK, ottla_error, ottla_persisted, persisted};
@@ -84,12 +84,8 @@ impl Telling {
         self.errors.clear();
     }
 
-    pub fn add(&mut self, runs: Vec<Report>) {
-        if self.runs.is_empty() {
-            self.runs = runs.into();
-        } else {
-            self.runs.extend(runs);
-        }
+    pub fn add(&mut self, runs: Gathered) {
+        self.runs.extend(runs);
     }
 
     pub fn is_empty(&self) -> bool {

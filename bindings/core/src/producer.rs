@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use ottla::{Closed, Delivery, Flushed, ProducerMetrics, Record, Report, Reports, TopicPartition, TrySendError};
+use ottla::{
+    Closed, Delivery, Flushed, Gathered, ProducerMetrics, Record, Report, Reports, TopicPartition, TrySendError,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -369,7 +371,7 @@ impl Producer {
     ///
     /// # Errors
     /// The producer came through a fork.
-    pub fn take_reports(&self) -> Result<Vec<Report>, Error> {
+    pub fn take_reports(&self) -> Result<Gathered, Error> {
         Ok(self.inner.get()?.reports.take())
     }
 

@@ -46,7 +46,7 @@ fn reports_of(producer: &Producer, bell: &Bell, records: u64) -> Vec<Report> {
         )];
         rustix::event::poll(&mut fds, None).unwrap();
         bell.silence();
-        let reports = producer.take_reports().unwrap();
+        let reports: Vec<Report> = producer.take_reports().unwrap().into_iter().collect();
         told += reports.iter().map(|report| u64::from(report.count)).sum::<u64>();
         all.extend(reports);
     }

@@ -109,7 +109,7 @@ impl Producer {
             let (topic, partition) = (refused.topic as f64, f64::from(refused.partition));
             numbers.extend([tag, 1.0, topic, partition, -1.0, -1.0, failed(&refused.error)]);
         }
-        for report in &reports {
+        for report in reports {
             let topic = topics.numbers.get(report.partition.topic.as_ref());
             let topic = topic.map_or(-1.0, |number| *number as f64);
             let (offset, timestamp, error) = match &report.result {

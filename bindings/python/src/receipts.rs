@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ottla_bindings_core::{Error, Kind, Report, Reported, TopicPartition, generation};
+use ottla_bindings_core::{Error, Gathered, Kind, Reported, TopicPartition, generation};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use tokio::sync::Notify;
@@ -180,7 +180,7 @@ impl Receipts {
 
     /// Takes reports and tells whoever waits. True if callbacks are due. `take` is called under the lock, so that after a
     /// call everything that was there before it is settled, whoever took it.
-    pub fn settle(&self, take: impl FnOnce() -> Vec<Report>) -> bool {
+    pub fn settle(&self, take: impl FnOnce() -> Gathered) -> bool {
         let mut due = false;
         let mut books = lock(&self.books);
         let reports = take();

@@ -43,7 +43,7 @@ use ottla_client_state::sequence::Reason;
 pub use delivery::Delivery;
 pub use flush::Flushed;
 pub use placing::{PartitionerError, Unplaced};
-pub use reports::{Report, Reported, Reports};
+pub use reports::{Gathered, IntoReports, Report, Reported, Reports};
 pub use watch::{
     Acknowledgement, BrokerMetrics, Histogram, OutgoingRecord, ProducerEvent, ProducerMetrics, ProducerObserver,
     TopicMetrics,

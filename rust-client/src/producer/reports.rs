@@ -51,7 +51,7 @@ impl Report {
 /// - Reports of one partition come in the order of sending.
 /// - The waker is woken when the first report arrives after a [`take`](Reports::take), and then not before the next one.
 pub struct Reports {
-    gathered: Mutex<Vec<Report>>,
+    gathered: Mutex<Gathered>,
     /// How many there are, to be read without the lock.
     count: AtomicUsize,
     waker: Waker,
@@ -59,7 +59,7 @@ pub struct Reports {
 
 impl fmt::Debug for Reports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reports({})", self.lock().len())
+        write!(f, "Reports({})", self.lock().count)
     }
 }
 
@@ -74,7 +74,7 @@ impl Reports {
     }
 
     /// Takes what has gathered.
-    pub fn take(&self) -> Vec<Report> {
+    pub fn take(&self) -> Gathered {
         let mut gathered = self.lock();
         self.count.store(0, Ordering::Relaxed);
         std::mem::take(&mut *gathered)
@@ -88,24 +88,144 @@ impl Reports {
 
     /// Adds a report of one's own, for records that never reached a batch.
     pub fn add(&self, report: Report) {
-        let was_empty = self.push([report]);
-        if was_empty {
+        let (written, timestamp) = match &report.result {
+            Ok(reported) => (reported.base_offset.unwrap_or(-1), reported.timestamp),
+            Err(_) => (-1, -1),
+        };
+        let run = Run {
+            index: 0,
+            count: report.count,
+            tag: report.first,
+            timestamp,
+        };
+        let lot = Lot {
+            partition: report.partition,
+            first: 0,
+            runs: vec![run],
+            result: report.result.map(|_| Written {
+                base_offset: written,
+                log_append_time: -1,
+            }),
+        };
+        if self.push([lot]) {
             self.waker.wake_by_ref();
         }
     }
 
-    /// Adds reports; true if somebody is to be woken.
-    fn push(&self, reports: impl IntoIterator<Item = Report>) -> bool {
+    /// Adds what one batch has to tell; true if somebody is to be woken.
+    fn push(&self, lots: impl IntoIterator<Item = Lot>) -> bool {
         let mut gathered = self.lock();
-        let was_empty = gathered.is_empty();
-        gathered.extend(reports);
-        self.count.store(gathered.len(), Ordering::Relaxed);
-        was_empty && !gathered.is_empty()
+        let was_empty = gathered.count == 0;
+        for lot in lots.into_iter().filter(|lot| !lot.runs.is_empty()) {
+            gathered.count += lot.runs.len();
+            gathered.lots.push(lot);
+        }
+        self.count.store(gathered.count, Ordering::Relaxed);
+        was_empty && gathered.count > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
-        // A list is whole after every step.
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // Every change is a few steps that cannot panic.
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reports that were taken together: iterate to have them one by one.
+///
+/// What the reports of one batch have in common is kept once, and the iterator is where it is handed out: a batch
+/// that completes costs the sending task the same however many reports it makes.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    lots: Vec<Lot>,
+    count: usize,
+}
+
+impl Gathered {
+    /// How many reports these are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl IntoIterator for Gathered {
+    type Item = Report;
+    type IntoIter = IntoReports;
+
+    fn into_iter(self) -> IntoReports {
+        IntoReports {
+            lots: self.lots.into_iter(),
+            current: None,
+            left: self.count,
+        }
+    }
+}
+
+/// The iterator over [`Gathered`].
+#[derive(Debug)]
+pub struct IntoReports {
+    lots: std::vec::IntoIter<Lot>,
+    /// A lot, and how many of its runs were handed out.
+    current: Option<(Lot, usize)>,
+    left: usize,
+}
+
+impl Iterator for IntoReports {
+    type Item = Report;
+
+    #[inline]
+    fn next(&mut self) -> Option<Report> {
+        loop {
+            if let Some((lot, nth)) = &mut self.current
+                && let Some(run) = lot.runs.get(*nth)
+            {
+                *nth += 1;
+                self.left = self.left.saturating_sub(1);
+                return Some(lot.report(run));
+            }
+            self.current = Some((self.lots.next()?, 0));
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for IntoReports {}
+
+/// What one batch has to tell.
+#[derive(Debug)]
+struct Lot {
+    partition: Arc<TopicPartition>,
+    /// The place in the batch that `result` begins with.
+    first: u32,
+    runs: Vec<Run>,
+    result: Result<Written>,
+}
+
+impl Lot {
+    #[inline]
+    fn report(&self, run: &Run) -> Report {
+        let place = i64::from(run.index.saturating_sub(self.first));
+        let reported = |written: &Written| Reported {
+            base_offset: (written.base_offset >= 0).then(|| written.base_offset.saturating_add(place)),
+            timestamp: if written.log_append_time >= 0 {
+                written.log_append_time
+            } else {
+                run.timestamp
+            },
+        };
+        Report {
+            first: run.tag,
+            count: run.count,
+            partition: self.partition.clone(),
+            result: self.result.as_ref().map(reported).map_err(Error::clone),
+        }
     }
 }
 
@@ -128,6 +248,17 @@ struct Run {
 impl Run {
     fn end(&self) -> u32 {
         self.index.saturating_add(self.count)
+    }
+
+    /// Its records, each as a run of its own.
+    fn single(&self) -> impl Iterator<Item = Run> + use<> {
+        let run = *self;
+        (0..run.count).map(move |nth| Run {
+            index: run.index.saturating_add(nth),
+            count: 1,
+            tag: run.tag.saturating_add(u64::from(nth)),
+            timestamp: run.timestamp,
+        })
     }
 
     /// What of it lies within `part`.
@@ -180,55 +311,40 @@ impl Awaited {
         part: &Range<u32>,
         result: &Result<Written, Failed>,
     ) -> (Option<Waker>, u32) {
+        let settled = self.take_within(part);
+        let records = settled.iter().map(|run| run.count).sum();
+        let lot = |runs, result| Lot {
+            partition: partition.clone(),
+            first: part.start,
+            runs,
+            result,
+        };
+        let wakes = match result {
+            Ok(written) => self.reports.push([lot(settled, Ok(*written))]),
+            Err(failed) if failed.of_records.is_empty() => self.reports.push([lot(settled, Err(failed.error.clone()))]),
+            Err(failed) => {
+                let single = settled.iter().flat_map(Run::single);
+                let told = single.map(|run| {
+                    let place = run.index.saturating_sub(part.start);
+                    lot(vec![run], Err(failed.of_record(place)))
+                });
+                self.reports.push(told)
+            }
+        };
+        (wakes.then(|| self.reports.waker.clone()), records)
+    }
+
+    /// The runs within `part`, in order.
+    fn take_within(&mut self, part: &Range<u32>) -> Vec<Run> {
         // Nearly always in order already; two senders at once may have got here in another order.
         self.runs.sort_unstable_by_key(|run| run.index);
-        let settled: Vec<Run> = self.runs.iter().filter_map(|run| run.within(part)).collect();
+        let inside = |run: &Run| part.start <= run.index && run.end() <= part.end;
+        if self.runs.first().is_none_or(inside) && self.runs.last().is_none_or(inside) {
+            return std::mem::take(&mut self.runs);
+        }
+        let settled = self.runs.iter().filter_map(|run| run.within(part)).collect();
         self.runs.retain(|run| run.end() > part.end);
-        let records = settled.iter().map(|run| run.count).sum();
-        let mut told = Vec::with_capacity(settled.len());
-        for run in settled {
-            report(partition, part.start, run, result, &mut told);
-        }
-        let wake = self.reports.push(told).then(|| self.reports.waker.clone());
-        (wake, records)
-    }
-}
-
-fn report(
-    partition: &Arc<TopicPartition>,
-    first: u32,
-    run: Run,
-    result: &Result<Written, Failed>,
-    told: &mut Vec<Report>,
-) {
-    let mut tell = |tag, count, result| {
-        told.push(Report {
-            first: tag,
-            count,
-            partition: partition.clone(),
-            result,
-        });
-    };
-    match result {
-        Ok(written) => {
-            let place = i64::from(run.index.saturating_sub(first));
-            let reported = Reported {
-                base_offset: (written.base_offset >= 0).then(|| written.base_offset.saturating_add(place)),
-                timestamp: if written.log_append_time >= 0 {
-                    written.log_append_time
-                } else {
-                    run.timestamp
-                },
-            };
-            tell(run.tag, run.count, Ok(reported));
-        }
-        Err(failed) if failed.of_records.is_empty() => tell(run.tag, run.count, Err(failed.error.clone())),
-        Err(failed) => {
-            for nth in 0..run.count {
-                let place = run.index.saturating_add(nth).saturating_sub(first);
-                tell(run.tag.saturating_add(u64::from(nth)), 1, Err(failed.of_record(place)));
-            }
-        }
+        settled
     }
 }
 
@@ -242,13 +358,19 @@ pub(super) fn settle_untagged(
     if count == 0 {
         return None;
     }
-    let report = Report {
-        first: Report::UNTAGGED,
+    let run = Run {
+        index: 0,
         count,
+        tag: Report::UNTAGGED,
+        timestamp: -1,
+    };
+    let lot = Lot {
         partition: partition.clone(),
+        first: 0,
+        runs: vec![run],
         result: Err(error.clone()),
     };
-    reports.push([report]).then(|| reports.waker.clone())
+    reports.push([lot]).then(|| reports.waker.clone())
 }
 
 #[cfg(test)]
@@ -298,7 +420,7 @@ mod tests {
 
     fn told(reports: &Reports) -> Vec<(u64, u32, Option<i64>)> {
         let offset = |report: &Report| report.result.as_ref().ok().and_then(|reported| reported.base_offset);
-        let reports = reports.take();
+        let reports: Vec<Report> = reports.take().into_iter().collect();
         reports
             .iter()
             .map(|report| (report.first, report.count, offset(report)))

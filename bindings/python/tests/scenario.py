@@ -125,8 +125,7 @@ class Story:
         keys.update((key, unescape(value).decode()) for key, value in words if key != "assign")
         client = getattr(self.module, kind)(keys, **more)
         try:
-            if kind != "Admin":
-                await done(client.connected())
+            await done(client.connected())
         except BaseException:
             await done(client.close())
             raise

@@ -72,6 +72,10 @@ class Admin(_native.Admin):
         self._start(_config.pairs(config, keys))
         _process.started(self)
 
+    def connected(self, timeout: float | None = None) -> None:
+        """Waits until it has connected, or raises why it could not. The first call does the same."""
+        self._connected().wait(timeout)
+
     def create_topics(
         self, topics: Iterable[NewTopic | str], *, validate_only: bool = False, timeout: float | None = None
     ) -> dict[str, CreatedTopic | KafkaError]:

@@ -401,6 +401,10 @@ class Admin(_OnLoop, _native.Admin):
         self._start(_config.pairs(config, keys))
         _process.started(self)
 
+    async def connected(self) -> None:
+        """Waits until it has connected, or raises why it could not. The first call does the same."""
+        await self._await(self._connected())
+
     async def create_topics(
         self, topics: Iterable[NewTopic | str], *, validate_only: bool = False
     ) -> dict[str, CreatedTopic | KafkaError]:

@@ -63,7 +63,7 @@ pub async fn run(arguments: BrokerArguments) -> Outcome {
     }
     let config = match &file {
         Some(path) => with_overrides(path, &pairs)?,
-        None => BrokerConfig::from_pairs(pairs)?,
+        None => BrokerConfig::from_properties_with("", &pairs)?,
     };
     for warning in config.warnings() {
         eprintln!("ottla: {warning}");
@@ -79,14 +79,11 @@ pub async fn run(arguments: BrokerArguments) -> Outcome {
     Ok(())
 }
 
-/// The file's keys, with those given on the command line after them: the last one counts.
+/// The file's keys, with those given on the command line in their place.
 fn with_overrides(path: &Path, overrides: &[(String, String)]) -> Result<BrokerConfig, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
-    let mut text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    for (key, value) in overrides {
-        text.push_str(&format!("\n{key}={}", value.replace('\\', "\\\\")));
-    }
-    BrokerConfig::from_properties(&text).map_err(|error| failed(&error))
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    BrokerConfig::from_properties_with(&text, overrides).map_err(|error| failed(&error))
 }
 
 /// Completes at SIGINT or SIGTERM.

@@ -152,12 +152,23 @@ impl BrokerConfig {
     /// # Errors
     /// The first key that is unknown, refused or has a wrong value, with its line.
     pub fn from_properties(text: &str) -> Result<BrokerConfig, ConfigError> {
+        BrokerConfig::from_properties_with(text, &[])
+    }
+
+    /// Reads the text of a `.properties` file, with `overrides` in place of what it says of their keys. Of two
+    /// overrides of one key the last counts.
+    ///
+    /// # Errors
+    /// As [`BrokerConfig::from_properties`]; what is wrong with an override has no line.
+    pub fn from_properties_with(text: &str, overrides: &[(String, String)]) -> Result<BrokerConfig, ConfigError> {
+        let last: BTreeMap<&String, &String> = overrides.iter().map(|(key, value)| (key, value)).collect();
         let properties = properties::parse(text)?;
-        BrokerConfig::build(
-            properties
-                .into_iter()
-                .map(|property| (property.key, property.value, Some(property.line))),
-        )
+        let kept = properties
+            .into_iter()
+            .filter(|property| !last.contains_key(&property.key))
+            .map(|property| (property.key, property.value, Some(property.line)));
+        let given = last.iter().map(|(key, value)| ((*key).clone(), (*value).clone(), None));
+        BrokerConfig::build(kept.chain(given))
     }
 
     /// Takes keys and values as they are, without lines or escapes.

@@ -112,6 +112,21 @@ fn values_are_held_against_their_ranges() {
 }
 
 #[test]
+fn an_override_takes_the_place_of_the_files_value() {
+    let given = |pairs: &[(&str, &str)]| {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect();
+        BrokerConfig::from_properties_with("node.id=1\nnum.partitions=2", &pairs)
+    };
+    let config = given(&[("num.partitions", "3"), ("num.partitions", "4")]).unwrap();
+    assert_eq!((config.node_id, config.num_partitions), (1, 4));
+    let wrong = given(&[("num.partitions", "0")]).unwrap_err();
+    assert_eq!(wrong.to_string(), "num.partitions must be 1 or more, not \"0\"");
+}
+
+#[test]
 fn keys_that_contradict_each_other_are_refused() {
     assert!(problem("broker.id=1\nnode.id=2").contains("differ"));
     assert!(problem("node.id=1\nnode.id=2").contains("line 2: node.id is given twice"));

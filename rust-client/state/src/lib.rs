@@ -20,10 +20,14 @@
 //! | [`partitioner`] | which partition a record goes to |
 //! | [`partition_queue`] | what of one partition leaves next, what is retried, which tickets complete |
 //! | [`sequence`] | what an attempt's outcome means, which sequence comes next |
+//! | [`membership`] | when a consumer joins its group, what it lets go and takes over, when it is lost |
+//! | [`assignor`] | which member of a classic group reads which partition |
 //! | [`backoff`] | how long to wait before the next attempt |
 
+pub mod assignor;
 pub mod backoff;
 pub mod batch;
+pub mod membership;
 pub mod metadata;
 pub mod partition_queue;
 pub mod partitioner;

@@ -182,6 +182,11 @@ impl ClusterSnapshot {
         self.errors.get(name).copied()
     }
 
+    /// The topics whose last answer was no good, in no order.
+    pub fn topics_in_error(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.errors.keys()
+    }
+
     /// The leader of a partition, if there is one and its address is known.
     pub fn leader_of(&self, topic: &str, partition: i32) -> Option<Leader> {
         let info = self.topics.get(topic)?.partition(partition)?;

@@ -321,8 +321,8 @@ impl ClassicMembership {
     }
 
     /// See [`Membership::assignment`](super::Membership::assignment).
-    pub fn assignment(&self) -> impl ExactSizeIterator<Item = &TopicPartition> {
-        self.owned.iter()
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.owned.iter().cloned().collect()
     }
 
     /// See [`Membership::generation`](super::Membership::generation).

@@ -5,7 +5,7 @@
 //! asked to decide anything.
 //!
 //! There are two protocols with one set of verbs: [`classic`], in which the members elect a leader who divides the
-//! partitions, and `consumer` (KIP-848), in which the coordinator does.
+//! partitions, and [`consumer`] (KIP-848), in which the coordinator does.
 //!
 //! # What a driver must keep to
 //!
@@ -20,6 +20,7 @@
 mod action;
 pub mod classic;
 mod clock;
+pub mod consumer;
 mod message;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub use action::{
     RequestFailure,
 };
 pub use classic::ClassicMembership;
+pub use consumer::ConsumerMembership;
 pub use message::{
     ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, GroupRequest, GroupResponse, Heartbeat, JoinGroup,
     JoinGroupAnswer, JoinedMember, LeaveGroup, RequestKind, SyncGroup, SyncGroupAnswer,
@@ -120,18 +122,19 @@ pub enum LeaveMode {
 }
 
 /// A member of a group, by either protocol.
-///
-/// All verbs are those of [`ClassicMembership`]; see there.
 #[derive(Debug)]
 pub enum Membership {
     /// The members divide the partitions.
     Classic(Box<ClassicMembership>),
+    /// The coordinator divides the partitions (KIP-848).
+    Consumer(Box<ConsumerMembership>),
 }
 
 macro_rules! either {
     ($self:ident, $machine:ident => $call:expr) => {
         match $self {
             Membership::Classic($machine) => $call,
+            Membership::Consumer($machine) => $call,
         }
     };
 }
@@ -144,6 +147,16 @@ impl Membership {
     pub fn classic(config: GroupConfig, assignors: Vec<Arc<dyn Assignor>>) -> Result<Membership, GroupError> {
         let machine = ClassicMembership::new(config, assignors)?;
         Ok(Membership::Classic(Box::new(machine)))
+    }
+
+    /// A member by the `consumer` protocol, not subscribed yet. `member_id` is its id for life, a random UUID in Kafka's
+    /// notation; `remote_assignor` is `group.remote.assignor`.
+    pub fn consumer(
+        config: GroupConfig,
+        member_id: impl Into<Arc<str>>,
+        remote_assignor: Option<Arc<str>>,
+    ) -> Membership {
+        Membership::Consumer(Box::new(ConsumerMembership::new(config, member_id, remote_assignor)))
     }
 
     /// The application subscribes, or changes its subscription. Begins membership, ends a failure, and counts as a sign
@@ -230,7 +243,7 @@ impl Membership {
     }
 
     /// The partitions that the member has, as far as it has taken them over and not let go; in order.
-    pub fn assignment(&self) -> impl ExactSizeIterator<Item = &TopicPartition> {
+    pub fn assignment(&self) -> Vec<TopicPartition> {
         either!(self, machine => machine.assignment())
     }
 

@@ -3,7 +3,7 @@
 //! Commands: `member key=value ...`, `subscribe TOPIC ...`, `pattern REGEX`, `unsubscribe`, `close [leave|remain]`,
 //! `enforce REASON`, `topics NAME=COUNT[/ID] ... [NAME=absent]`, `poll`, `extend MS`, `revoked`, `assigned`,
 //! `join ok GENERATION ME LEADER ASSIGNOR [skip] [MEMBER ...]`, `join ERROR [MEMBER]`, `sync ok PARTITION ...|!`,
-//! `sync ERROR`, `heartbeat ok|ERROR`, `leave ok|ERROR`, `fail REQUEST REASON`, `commit ERROR [EPOCH]`, `state`.
+//! `sync ERROR`, `beat ok EPOCH [INTERVAL|-] [none|ID:N,N ...]`, `beat ERROR`, `heartbeat ok|ERROR`, `leave ok|ERROR`, `fail REQUEST REASON`, `commit ERROR [EPOCH]`, `state`.
 //! `at MS` lets the time go on, waking the member whenever it asks for it.
 
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use ottla_client_state::Time;
 use ottla_client_state::assignor::{self, Assignor, GroupTopic, TopicImage};
 use ottla_client_state::membership::{
-    Generation, GroupConfig, GroupResponse, JoinGroupAnswer, LeaveMode, Membership, RequestFailure, RequestKind,
-    Subscription, SyncGroupAnswer,
+    ConsumerGroupHeartbeatAnswer, Generation, GroupConfig, GroupResponse, JoinGroupAnswer, LeaveMode, Membership,
+    RequestFailure, RequestKind, Subscription, SyncGroupAnswer,
 };
 use ottla_protocol::Uuid;
 
@@ -29,11 +29,14 @@ fn member(settings: &[&str]) -> Membership {
     // A flat wait has no jitter, which keeps the times of the stories plain.
     config.retry_backoff_max_ms = config.retry_backoff_ms;
     let mut assignors: Vec<Arc<dyn Assignor>> = vec![assignor::by_name("range").unwrap()];
+    let (mut consumer, mut remote_assignor) = (false, None);
     for setting in settings {
         let (key, value) = setting.split_once('=').expect("key=value");
         match key {
             "instance" => config.group_instance_id = Some(value.into()),
             "rack" => config.rack = Some(value.into()),
+            "protocol" => consumer = value == "consumer",
+            "remote" => remote_assignor = Some(value.into()),
             "session" => config.session_timeout_ms = value.parse().unwrap(),
             "heartbeat" => config.heartbeat_interval_ms = value.parse().unwrap(),
             "poll" => config.max_poll_interval_ms = value.parse().unwrap(),
@@ -44,7 +47,10 @@ fn member(settings: &[&str]) -> Membership {
             other => panic!("unknown key {other}"),
         }
     }
-    Membership::classic(config, assignors).unwrap()
+    match consumer {
+        true => Membership::consumer(config, "me", remote_assignor),
+        false => Membership::classic(config, assignors).unwrap(),
+    }
 }
 
 fn topics(words: &[&str]) -> TopicImage {
@@ -172,7 +178,7 @@ impl Stage {
 
     fn tell_state(&mut self) {
         let state = self.member.state();
-        let owned: Vec<_> = self.member.assignment().cloned().collect();
+        let owned = self.member.assignment();
         let generation = state
             .generation
             .map_or("no generation".into(), |generation| generation.to_string());
@@ -224,6 +230,24 @@ fn response(words: &[&str]) -> Option<GroupResponse> {
         }),
         "heartbeat" => GroupResponse::Heartbeat(words::code(outcome)),
         "leave" => GroupResponse::LeaveGroup(words::code(outcome)),
+        "beat" => GroupResponse::ConsumerGroupHeartbeat(beat(outcome, rest)),
         _ => return None,
     })
+}
+
+fn beat(outcome: &str, rest: &[&str]) -> ConsumerGroupHeartbeatAnswer {
+    let interval = rest.get(1).and_then(|word| word.parse().ok()).unwrap_or(5000);
+    let assignment = rest.get(2..).filter(|words| !words.is_empty());
+    let topic = |word: &&str| {
+        let (id, numbers) = word.split_once(':').expect("id:numbers");
+        let numbers = numbers.split(',').map(|number| number.parse().unwrap());
+        (Uuid::from_u128(id.parse().unwrap()), numbers.collect())
+    };
+    ConsumerGroupHeartbeatAnswer {
+        error_code: words::code(outcome),
+        member_epoch: rest.first().map_or(-1, |epoch| epoch.parse().unwrap()),
+        heartbeat_interval_ms: interval,
+        assignment: assignment.map(|words| words.iter().filter(|word| **word != "none").map(topic).collect()),
+        ..ConsumerGroupHeartbeatAnswer::default()
+    }
 }

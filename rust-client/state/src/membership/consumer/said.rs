@@ -1,0 +1,84 @@
+//! What a heartbeat of the `consumer` protocol says: everything, or what has changed since the coordinator last answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_protocol::Uuid;
+
+use super::{ConsumerMembership, JOIN_EPOCH, Numbered};
+use crate::membership::Subscription;
+use crate::membership::message::ConsumerGroupHeartbeat;
+
+/// What of a member can change and is said when it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    subscription: Subscription,
+    owned: BTreeSet<Numbered>,
+}
+
+impl Said {
+    pub(super) fn is_pattern(&self) -> bool {
+        matches!(self.subscription, Subscription::Pattern(_))
+    }
+}
+
+impl ConsumerMembership {
+    /// What the coordinator should know now.
+    pub(super) fn to_say(&self) -> Said {
+        Said {
+            subscription: self
+                .subscription
+                .clone()
+                .unwrap_or(Subscription::Topics(BTreeSet::new())),
+            owned: self.owned.keys().copied().collect(),
+        }
+    }
+
+    pub(super) fn empty_heartbeat(&self, member_epoch: i32) -> ConsumerGroupHeartbeat {
+        ConsumerGroupHeartbeat {
+            group_id: self.config.group_id.clone(),
+            member_id: self.member_id.clone(),
+            member_epoch,
+            instance_id: self.config.group_instance_id.clone(),
+            rack_id: None,
+            rebalance_timeout_ms: None,
+            subscribed_topic_names: None,
+            subscribed_topic_regex: None,
+            server_assignor: None,
+            topic_partitions: None,
+        }
+    }
+
+    pub(super) fn heartbeat(&self, to_say: &Said) -> ConsumerGroupHeartbeat {
+        let mut heartbeat = self.empty_heartbeat(self.epoch);
+        let said = self.said.as_ref().filter(|_| self.epoch > JOIN_EPOCH);
+        if said.is_none() {
+            let timeout = i32::try_from(self.config.max_poll_interval_ms).unwrap_or(i32::MAX);
+            heartbeat.rebalance_timeout_ms = Some(timeout);
+            heartbeat.rack_id = self.config.rack.clone();
+            heartbeat.server_assignor = self.remote_assignor.clone();
+        }
+        if said.is_none_or(|said| said.subscription != to_say.subscription) {
+            let (names, pattern) = match &to_say.subscription {
+                Subscription::Topics(topics) => {
+                    let withdrawn = self.pattern_said.then(|| "".into());
+                    (topics.iter().cloned().collect(), withdrawn)
+                }
+                Subscription::Pattern(pattern) => (Vec::new(), Some(pattern.clone())),
+            };
+            heartbeat.subscribed_topic_names = Some(names);
+            heartbeat.subscribed_topic_regex = pattern;
+        }
+        if said.is_none_or(|said| said.owned != to_say.owned) {
+            heartbeat.topic_partitions = Some(by_topic(&to_say.owned));
+        }
+        heartbeat
+    }
+}
+
+fn by_topic(partitions: &BTreeSet<Numbered>) -> Vec<(Uuid, Vec<i32>)> {
+    let mut topics: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
+    for (id, number) in partitions {
+        topics.entry(*id).or_default().push(*number);
+    }
+    topics.into_iter().collect()
+}

@@ -4,7 +4,8 @@
 //! are recovered and the metadata log is replayed, then the image becomes partitions, and only then is anything
 //! accepted. Stop: the same way back; the marker of a clean stop comes last.
 //!
-//! Timers: one, each second, for fsync, checkpoints, retention and the removal of deleted files.
+//! Timers: one, each second, for fsync, checkpoints, retention and the removal of deleted files; another one for
+//! compaction, which may take long.
 
 use crate::assignments::Assignments;
 use crate::config::listeners::Listener;
@@ -166,7 +167,13 @@ pub struct Broker {
 struct Running {
     shared: Arc<BrokerShared>,
     server: Server,
-    timer: JoinHandle<()>,
+    timers: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    fn stop_timers(&self) {
+        self.timers.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Broker {
@@ -199,9 +206,13 @@ impl Broker {
         shared.broker_epoch.store(epoch, Ordering::SeqCst);
         let limits = AcceptLimits::from(&*config);
         let flush_interval = Duration::from_millis(config.log_flush_scheduler_interval_ms);
+        let backoff = Duration::from_millis(config.log_cleaner_backoff_ms);
         let running = Running {
             server: Server::start(listeners, &guards, &shared, limits),
-            timer: tokio::spawn(look_after(Arc::clone(&shared.log_manager), flush_interval)),
+            timers: [
+                tokio::spawn(look_after(Arc::clone(&shared.log_manager), flush_interval)),
+                tokio::spawn(compact(Arc::clone(&shared.log_manager), backoff)),
+            ],
             shared,
         };
         info!(node = config.node_id, cluster = %running.shared.cluster_id, "started");
@@ -257,18 +268,20 @@ impl Broker {
     /// # Errors
     /// A part of the broker panicked while it was closed.
     pub async fn shutdown(mut self) -> Result<(), BrokerError> {
-        let Some(Running { shared, server, timer }) = self.running.take() else {
+        let Some(running) = self.running.take() else {
             return Ok(());
         };
+        let Running { shared, server, timers } = running;
         server.stop().await;
-        timer.abort();
+        timers.iter().for_each(JoinHandle::abort);
         blocking(move || close(&shared)).await
     }
 
     /// Stops as if the process had been killed: connections are cut, nothing is flushed.
     pub fn abort(mut self) {
-        if let Some(Running { shared, server, timer }) = self.running.take() {
-            timer.abort();
+        if let Some(running) = self.running.take() {
+            running.stop_timers();
+            let Running { shared, server, .. } = running;
             drop(server);
             shared.log_manager.abandon();
         }
@@ -277,8 +290,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if let Some(Running { shared, server, timer }) = mem::take(&mut self.running) {
-            timer.abort();
+        if let Some(running) = mem::take(&mut self.running) {
+            running.stop_timers();
+            let Running { shared, server, .. } = running;
             drop(server);
             close(&shared);
         }
@@ -361,6 +375,7 @@ fn manager_config(config: &BrokerConfig) -> ManagerConfig {
         checkpoint_interval: Duration::from_millis(config.log_flush_offset_checkpoint_interval_ms),
         high_watermark_interval: Duration::from_millis(config.replica_high_watermark_checkpoint_interval_ms),
         retention_interval: Duration::from_millis(config.log_retention_check_interval_ms),
+        cleaner: config.log_cleaner,
         ..ManagerConfig::new(vec![config.log_dir.clone()], config.node_id)
     }
 }
@@ -378,6 +393,18 @@ async fn look_after(logs: Arc<LogManager>, flush_interval: Duration) {
         let logs = Arc::clone(&logs);
         if blocking(move || logs.tick(now_ms())).await.is_err() {
             warn!("looking after the logs failed");
+        }
+    }
+}
+
+async fn compact(logs: Arc<LogManager>, backoff: Duration) {
+    let mut looks = interval(backoff.max(TICK_MIN));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let logs = Arc::clone(&logs);
+        if blocking(move || logs.compact_all(now_ms())).await.is_err() {
+            warn!("compacting the logs failed");
         }
     }
 }

@@ -44,7 +44,6 @@ use Treatment::{Fixed, Idle, Obeyed, Refused, Renamed, Tuning};
 
 const NO_GROUPS: &str = "consumer groups are not available yet";
 const NO_TRANSACTIONS: &str = "transactions are not available yet";
-const NO_CLEANER: &str = "log compaction is not available yet";
 const NO_SHARE_GROUPS: &str = "share groups are not available";
 const NO_TIERED_STORAGE: &str = "tiered storage is not available";
 const JAVA_TLS: &str = "it tunes Java's TLS, and this one is rustls";
@@ -284,29 +283,29 @@ pub static KEYS: &[Key] = keys! {
         "How long after the start timed work on logs begins."
     "log.segment.delete.delay.ms" Long = "60000", Rule::AtLeast(0), Obeyed;
         "Milliseconds between the renaming of a deleted file and its removal."
-    "log.cleanup.policy" List = "delete", Rule::SomeOf(&["delete", "compact"]), Fixed(NO_CLEANER);
-        "What becomes of old segments."
-    "log.cleaner.enable" Boolean = "false", Rule::Any, Fixed(NO_CLEANER);
-        "Whether logs are compacted. Apache Kafka's default is true."
-    "log.cleaner.threads" Int = "1", Rule::AtLeast(0), Idle(NO_CLEANER);
-        "Threads that compact."
-    "log.cleaner.backoff.ms" Long = "15000", Rule::AtLeast(0), Idle(NO_CLEANER);
-        "How long compaction pauses when nothing is to be done."
-    "log.cleaner.dedupe.buffer.size" Long = "134217728", Rule::AtLeast(0), Idle(NO_CLEANER);
-        "Memory for the keys of a compaction."
-    "log.cleaner.io.buffer.size" Int = "524288", Rule::AtLeast(0), Idle(NO_CLEANER);
-        "Buffers of a compaction."
-    "log.cleaner.io.buffer.load.factor" Double = "0.9", Rule::Any, Idle(NO_CLEANER);
+    "log.cleanup.policy" List = "delete", Rule::SomeOf(&["delete", "compact"]), Obeyed;
+        "What becomes of old segments: delete removes them, compact keeps the last record of each key."
+    "log.cleaner.enable" Boolean = "true", Rule::Any, Obeyed;
+        "Whether logs with cleanup.policy=compact are compacted."
+    "log.cleaner.threads" Int = "1", Rule::AtLeast(0), Tuning;
+        "Threads that compact. There is one, which takes one log after the other."
+    "log.cleaner.backoff.ms" Long = "15000", Rule::AtLeast(0), Obeyed;
+        "Milliseconds between two looks for logs to compact."
+    "log.cleaner.dedupe.buffer.size" Long = "134217728", Rule::AtLeast(1_048_577), Obeyed;
+        "Bytes of memory for the keys of a pass, 24 for each; what does not fit is the next pass's."
+    "log.cleaner.io.buffer.size" Int = "524288", Rule::AtLeast(0), Obeyed;
+        "Bytes that compaction writes at once."
+    "log.cleaner.io.buffer.load.factor" Double = "0.9", Rule::Any, Obeyed;
         "How full the memory for keys may be."
-    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Rule::Any, Idle(NO_CLEANER);
-        "How fast compaction reads and writes."
-    "log.cleaner.min.cleanable.ratio" Double = "0.5", Rule::Fraction, Idle(NO_CLEANER);
+    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Rule::Any, Obeyed;
+        "Bytes that compaction reads and writes in a second, together."
+    "log.cleaner.min.cleanable.ratio" Double = "0.5", Rule::Fraction, Obeyed;
         "How dirty a log must be to be compacted."
-    "log.cleaner.delete.retention.ms" Long = "86400000", Rule::AtLeast(0), Idle(NO_CLEANER);
+    "log.cleaner.delete.retention.ms" Long = "86400000", Rule::AtLeast(0), Obeyed;
         "How long tombstones are kept."
-    "log.cleaner.min.compaction.lag.ms" Long = "0", Rule::AtLeast(0), Idle(NO_CLEANER);
+    "log.cleaner.min.compaction.lag.ms" Long = "0", Rule::AtLeast(0), Obeyed;
         "How long a record is kept from compaction."
-    "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", Rule::AtLeast(1), Idle(NO_CLEANER);
+    "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", Rule::AtLeast(1), Obeyed;
         "How long a record may wait for compaction."
     "log.preallocate" Boolean = "false", Rule::Any, Fixed("files grow as they are written");
         "Whether a segment's file gets its full size at once."

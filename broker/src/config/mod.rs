@@ -18,6 +18,7 @@ pub mod security;
 pub mod topic;
 pub mod value;
 
+use crate::log::CleanerConfig;
 use keys::{KEYS, Treatment};
 use listeners::Listener;
 use security::{ListenerSecurity, SecurityProtocol};
@@ -81,6 +82,10 @@ pub struct BrokerConfig {
 
     /// `log.retention.check.interval.ms`. Default 5 minutes.
     pub log_retention_check_interval_ms: u64,
+    /// What compaction may use (`log.cleaner.*`); `None` where `log.cleaner.enable` is false.
+    pub log_cleaner: Option<CleanerConfig>,
+    /// `log.cleaner.backoff.ms`. Default 15 seconds.
+    pub log_cleaner_backoff_ms: u64,
     /// `log.flush.scheduler.interval.ms`. Default 1 second.
     pub log_flush_scheduler_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`. Default 1 minute.
@@ -383,6 +388,13 @@ impl Values<'_> {
         Ok(self.get(name)? == Some(Value::Boolean(true)))
     }
 
+    fn double(&self, name: &'static str) -> Result<f64, ConfigError> {
+        match self.get(name)? {
+            Some(Value::Double(number)) => Ok(number),
+            _ => Err(invalid(format!("{name} is missing"))),
+        }
+    }
+
     fn optional_text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         Ok(self.get(name)?.map(|value| value.text()))
     }
@@ -394,6 +406,18 @@ impl Values<'_> {
             Vec::new()
         })
     }
+}
+
+fn read_cleaner(values: &Values<'_>) -> Result<Option<CleanerConfig>, ConfigError> {
+    if !values.boolean("log.cleaner.enable")? {
+        return Ok(None);
+    }
+    Ok(Some(CleanerConfig {
+        dedupe_buffer_bytes: values.number("log.cleaner.dedupe.buffer.size")?,
+        load_factor: values.double("log.cleaner.io.buffer.load.factor")?,
+        io_buffer_bytes: values.number("log.cleaner.io.buffer.size")?,
+        io_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second")?,
+    }))
 }
 
 fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
@@ -421,6 +445,8 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
         delete_topic_enable: values.boolean("delete.topic.enable")?,
         log_retention_check_interval_ms: values.number("log.retention.check.interval.ms")?,
+        log_cleaner: read_cleaner(values)?,
+        log_cleaner_backoff_ms: values.number("log.cleaner.backoff.ms")?,
         log_flush_scheduler_interval_ms: values.number("log.flush.scheduler.interval.ms")?,
         log_flush_offset_checkpoint_interval_ms: values.number("log.flush.offset.checkpoint.interval.ms")?,
         replica_high_watermark_checkpoint_interval_ms: values

@@ -90,7 +90,8 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
 #[test]
 fn what_cannot_be_obeyed_is_refused_with_the_reason() {
     assert!(problem("authorizer.class.name=Foo").contains("authorization"));
-    assert!(problem("log.cleanup.policy=compact").contains("log compaction is not available yet"));
+    assert!(problem("log.preallocate=true").contains("files grow as they are written"));
+    assert!(problem("log.cleaner.dedupe.buffer.size=1000").contains("1048577"));
     assert!(problem("listeners=INSIDE://:9093").contains("add INSIDE:PLAINTEXT"));
     assert!(problem("process.roles=broker").contains("several nodes"));
     assert!(problem("controller.quorum.voters=1@a:1,2@b:1").contains("several nodes"));

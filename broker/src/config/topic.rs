@@ -107,7 +107,6 @@ pub struct Entry {
     pub doc: &'static str,
 }
 
-const NO_CLEANER: &str = "log compaction is not available yet";
 const NO_TIERED_STORAGE: &str = "tiered storage is not available";
 const ONE_NODE: &str = "there is one broker, so nothing is replicated or elected";
 
@@ -138,6 +137,8 @@ macro_rules! fixed_keys {
 }
 
 static SETTABLE: &[TopicKey] = topic_keys! {
+    "cleanup.policy" List, Rule::SomeOf(&["delete", "compact"]), ["log.cleanup.policy" Same];
+        "What becomes of old segments: delete removes them, compact keeps the last record of each key; both may be given."
     "compression.type" String, Rule::OneOf(super::COMPRESSION_TYPES), ["compression.type" Same];
         "The codec that batches are kept in; producer keeps them as they came."
     "compression.gzip.level" Int, Rule::BetweenOr(1, 9, -1), ["compression.gzip.level" Same];
@@ -146,6 +147,8 @@ static SETTABLE: &[TopicKey] = topic_keys! {
         "The level of LZ4, where compression.type asks for it."
     "compression.zstd.level" Int, Rule::Between(-131_072, 22), ["compression.zstd.level" Same];
         "The level of Zstandard, where compression.type asks for it."
+    "delete.retention.ms" Long, Rule::AtLeast(0), ["log.cleaner.delete.retention.ms" Same];
+        "Milliseconds that compaction keeps a tombstone after it first met it."
     "file.delete.delay.ms" Long, Rule::AtLeast(0), ["log.segment.delete.delay.ms" Same];
         "Milliseconds between the renaming of a deleted file and its removal."
     "flush.messages" Long, Rule::AtLeast(1), ["log.flush.interval.messages" Same];
@@ -154,6 +157,8 @@ static SETTABLE: &[TopicKey] = topic_keys! {
         "The age in milliseconds at which records are flushed to the disk."
     "index.interval.bytes" Int, Rule::AtLeast(0), ["log.index.interval.bytes" Same];
         "Bytes of records between two entries of an index."
+    "max.compaction.lag.ms" Long, Rule::AtLeast(1), ["log.cleaner.max.compaction.lag.ms" Same];
+        "Milliseconds after which a record makes its log due for compaction, however clean it is."
     "max.message.bytes" Int, Rule::AtLeast(0), ["message.max.bytes" Same];
         "The largest record batch the topic accepts."
     "message.timestamp.after.max.ms" Long, Rule::AtLeast(0), ["log.message.timestamp.after.max.ms" Same];
@@ -162,6 +167,10 @@ static SETTABLE: &[TopicKey] = topic_keys! {
         "How far in the past a record's time may lie, in milliseconds."
     "message.timestamp.type" String, Rule::OneOf(super::TIMESTAMP_TYPES), ["log.message.timestamp.type" Same];
         "Whether a record keeps its producer's time or gets that of its append."
+    "min.cleanable.dirty.ratio" Double, Rule::Fraction, ["log.cleaner.min.cleanable.ratio" Same];
+        "Compaction begins when more than this part of the log is dirty."
+    "min.compaction.lag.ms" Long, Rule::AtLeast(0), ["log.cleaner.min.compaction.lag.ms" Same];
+        "Milliseconds that a record is kept from compaction."
     "min.insync.replicas" Int, Rule::AtLeast(1), ["min.insync.replicas" Same];
         "In-sync replicas that acks=all needs."
     "retention.bytes" Long, Rule::AtLeast(-1), ["log.retention.bytes" Same];
@@ -179,16 +188,6 @@ static SETTABLE: &[TopicKey] = topic_keys! {
 };
 
 static FIXED: &[TopicKey] = fixed_keys! {
-    "cleanup.policy" List, Rule::SomeOf(&["delete", "compact"]), broker(&[("log.cleanup.policy", Unit::Same)]), NO_CLEANER;
-        "What becomes of old segments."
-    "delete.retention.ms" Long, Rule::AtLeast(0), broker(&[("log.cleaner.delete.retention.ms", Unit::Same)]), NO_CLEANER;
-        "How long tombstones are kept, in milliseconds."
-    "max.compaction.lag.ms" Long, Rule::AtLeast(1), broker(&[("log.cleaner.max.compaction.lag.ms", Unit::Same)]), NO_CLEANER;
-        "How long a record may wait for compaction, in milliseconds."
-    "min.compaction.lag.ms" Long, Rule::AtLeast(0), broker(&[("log.cleaner.min.compaction.lag.ms", Unit::Same)]), NO_CLEANER;
-        "How long a record is kept from compaction, in milliseconds."
-    "min.cleanable.dirty.ratio" Double, Rule::Fraction, broker(&[("log.cleaner.min.cleanable.ratio", Unit::Same)]), NO_CLEANER;
-        "How dirty the log must be to be compacted."
     "preallocate" Boolean, Rule::Any, broker(&[("log.preallocate", Unit::Same)]), "files grow as they are written";
         "Whether a segment's file gets its full size at once."
     "unclean.leader.election.enable" Boolean, Rule::Any, broker(&[("unclean.leader.election.enable", Unit::Same)]), ONE_NODE;
@@ -421,6 +420,13 @@ impl TopicConfig {
             message_timestamp_after_max_ms: self.number("message.timestamp.after.max.ms"),
             delete: policy("delete"),
             compact: policy("compact"),
+            min_cleanable_dirty_ratio: match self.values.get("min.cleanable.dirty.ratio") {
+                Some(Value::Double(ratio)) => *ratio,
+                _ => LogConfig::default().min_cleanable_dirty_ratio,
+            },
+            delete_retention_ms: self.number("delete.retention.ms"),
+            min_compaction_lag_ms: self.number("min.compaction.lag.ms"),
+            max_compaction_lag_ms: self.number("max.compaction.lag.ms"),
             compression,
             // Kafka's -1 for gzip is its codec's own default.
             compression_level: level_key
@@ -568,13 +574,25 @@ mod tests {
     }
 
     #[test]
-    fn compaction_is_refused_in_clear_words_and_the_default_policy_is_not() {
-        let problem = check("cleanup.policy", "compact").unwrap_err();
-        assert!(problem.contains("log compaction is not available yet"), "{problem}");
-        assert!(check("cleanup.policy", "compact,delete").is_err());
-        assert!(check("cleanup.policy", "delete").is_ok());
-        assert!(check("min.compaction.lag.ms", "0").is_ok());
-        assert!(check("min.compaction.lag.ms", "1").is_err());
+    fn the_policies_are_delete_and_compact_alone_or_together() {
+        let config = BrokerConfig::default();
+        for (policy, delete, compact) in [
+            ("delete", true, false),
+            ("compact", false, true),
+            ("compact,delete", true, true),
+        ] {
+            let pairs = overrides(&[("cleanup.policy", policy), ("min.cleanable.dirty.ratio", "0.25")]);
+            let log = TopicConfig::new(&config, &pairs).unwrap().log_config(&config);
+            assert_eq!((log.delete, log.compact), (delete, compact), "{policy}");
+            assert_eq!(log.min_cleanable_dirty_ratio, 0.25);
+        }
+        assert!(check("cleanup.policy", "shrink").is_err());
+        assert!(check("min.cleanable.dirty.ratio", "1.5").is_err());
+        assert!(
+            check("remote.storage.enable", "true")
+                .unwrap_err()
+                .contains("tiered storage")
+        );
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 pub const LOG_START_OFFSET: &str = "log-start-offset-checkpoint";
 /// Each partition's high watermark.
 pub const HIGH_WATERMARK: &str = "replication-offset-checkpoint";
+/// Up to which offset each partition is compacted.
+pub const CLEANER_OFFSET: &str = "cleaner-offset-checkpoint";
 /// In a partition's directory: where each leader epoch starts.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 /// In a partition's directory: the topic's id.

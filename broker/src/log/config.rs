@@ -33,6 +33,15 @@ pub struct LogConfig {
     pub delete: bool,
     /// `cleanup.policy` contains `compact`: records must have a key. Default false.
     pub compact: bool,
+    /// `min.cleanable.dirty.ratio`: compaction begins when more than this part of the log is dirty. Default 0.5.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `delete.retention.ms`: how long tombstones and markers stay after compaction first meets them. Default 1 day.
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`: segments with a younger record are not compacted. Default 0.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a record older than this makes its log due for compaction, and a segment is rolled no
+    /// later. Default unbounded.
+    pub max_compaction_lag_ms: i64,
     /// `compression.type`: `None` stands for `producer`, that is, batches stay as they come. Default `None`.
     pub compression: Option<Compression>,
     /// The level of the codec above (`compression.<codec>.level`); `None` is the codec's own default.
@@ -64,6 +73,10 @@ impl Default for LogConfig {
             message_timestamp_after_max_ms: 60 * 60 * 1000,
             delete: true,
             compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             compression: None,
             compression_level: None,
             flush_messages: u64::MAX,
@@ -75,6 +88,14 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// The age at which a segment is rolled: what compaction must reach in time cannot stay in the active segment.
+    pub fn roll_ms(&self) -> i64 {
+        match self.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
+    }
+
     /// The most bytes that a compressed batch may unfold to while it is checked. Larger ones are refused: 64 MiB, or
     /// eight times `max.message.bytes` where that is more.
     pub fn decompressed_bytes_max(&self) -> usize {

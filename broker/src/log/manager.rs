@@ -7,24 +7,24 @@
 //! too: [`LogManager::open`] locks the directories and says whose they are, [`LogManager::load_logs`] recovers the
 //! partitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ottla_protocol::{ErrorCode, Uuid};
 
 use super::checkpoint::{
-    self, CLEAN_SHUTDOWN, HIGH_WATERMARK, LOG_START_OFFSET, META_PROPERTIES, MetaProperties, RECOVERY_POINT,
-    TopicPartition,
+    self, CLEAN_SHUTDOWN, CLEANER_OFFSET, HIGH_WATERMARK, LOG_START_OFFSET, META_PROPERTIES, MetaProperties,
+    RECOVERY_POINT, TopicPartition,
 };
 use super::data_dir::DataDir;
 use super::disk::{Disk, LockGuard, remove_if_exists, replace_file};
 use super::error::{Attempt, StorageError};
 use super::recovery::LogStart;
 use super::tail::TailBudget;
-use super::{Log, LogConfig};
+use super::{CleanError, Cleanable, CleanerConfig, Log, LogConfig};
 
 /// The topic of the metadata log, which the controller opens by itself.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -52,6 +52,8 @@ pub struct ManagerConfig {
     pub high_watermark_interval: Duration,
     /// `log.retention.check.interval.ms`.
     pub retention_interval: Duration,
+    /// What compaction may use (`log.cleaner.*`); `None`: nothing is compacted (`log.cleaner.enable`).
+    pub cleaner: Option<CleanerConfig>,
 }
 
 impl ManagerConfig {
@@ -66,6 +68,7 @@ impl ManagerConfig {
             checkpoint_interval: Duration::from_secs(60),
             high_watermark_interval: Duration::from_secs(5),
             retention_interval: Duration::from_secs(300),
+            cleaner: Some(CleanerConfig::default()),
         }
     }
 }
@@ -169,6 +172,10 @@ pub struct LogManager {
     /// Directories of deleted partitions, with the time when they go.
     doomed: Mutex<Vec<(i64, usize, PathBuf)>>,
     timers: Mutex<Timers>,
+    /// Held during a pass of compaction: whoever closes the logs waits for it.
+    compacting: Mutex<()>,
+    /// No more compaction.
+    stopped: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -226,6 +233,8 @@ impl LogManager {
                 high_watermarks: now,
                 retained: now,
             }),
+            compacting: Mutex::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -305,6 +314,7 @@ impl LogManager {
         let recovery_points = data.note(read_offsets(disk, data.path(), RECOVERY_POINT))?;
         let start_offsets = data.note(read_offsets(disk, data.path(), LOG_START_OFFSET))?;
         let high_watermarks = data.note(read_offsets(disk, data.path(), HIGH_WATERMARK))?;
+        let clean_offsets = data.note(read_offsets(disk, data.path(), CLEANER_OFFSET))?;
         let mut partitions = Vec::new();
         for entry in data.note(disk.list(data.path()).attempt("list", data.path()))? {
             if !entry.is_dir {
@@ -328,6 +338,7 @@ impl LogManager {
                 recovery_point: of(&recovery_points),
                 log_start_offset: of(&start_offsets),
                 high_watermark: of(&high_watermarks),
+                clean_to: of(&clean_offsets),
             };
             let tail = self.tail.clone();
             let log = Log::open(data, &key.0, key.1, Uuid::ZERO, config_of(&key.0), start, tail, now_ms)?;
@@ -419,6 +430,10 @@ impl LogManager {
         let Some(log) = self.logs_mut().remove(&(topic.to_owned(), partition)) else {
             return Ok(false);
         };
+        if log.clean_to() > 0 {
+            // Another topic of this name must not be taken for compacted.
+            self.checkpoint_offsets(CLEANER_OFFSET, Log::clean_to);
+        }
         let suffix = format!(
             "-{partition}.{:032x}{DELETE_SUFFIX}",
             u128::from_be_bytes(random_uuid().0)
@@ -492,6 +507,60 @@ impl LogManager {
         self.logs().iter().map(|log| log.retain(now_ms).unwrap_or(0)).sum()
     }
 
+    /// Compacts what is due, one log after the other, the dirtiest first. Returns how many passes were made. Blocks for
+    /// as long as that takes; call it from a thread of its own. `now_ms` is wall time.
+    pub fn compact_all(&self, now_ms: i64) -> usize {
+        let Some(cleaner) = self.config.cleaner else { return 0 };
+        let mut passes = 0;
+        // A log that failed is not tried again in this round, and one that gets dirty as fast as it is cleaned must
+        // not keep the others waiting.
+        let mut tried = HashSet::new();
+        loop {
+            let turn = lock(&self.compacting);
+            let Some((log, cleanable)) = self.dirtiest(now_ms, &tried) else {
+                break;
+            };
+            tried.insert((log.topic().to_owned(), log.partition()));
+            let (topic, partition) = (log.topic(), log.partition());
+            match log.clean(&cleanable, &cleaner, now_ms, &self.stopped) {
+                Ok(cleaned) => {
+                    tracing::info!(
+                        topic,
+                        partition,
+                        ?cleaned,
+                        dirty_ratio = cleanable.dirty_ratio,
+                        "compacted"
+                    );
+                    self.checkpoint_offsets(CLEANER_OFFSET, Log::clean_to);
+                    passes += 1;
+                }
+                Err(CleanError::Closed | CleanError::Overtaken) => {}
+                Err(error) => tracing::error!(topic, partition, %error, "compaction failed"),
+            }
+            drop(turn);
+        }
+        passes
+    }
+
+    fn dirtiest(&self, now_ms: i64, tried: &HashSet<TopicPartition>) -> Option<(Arc<Log>, Cleanable)> {
+        if self.stopped.load(Ordering::Acquire) {
+            return None;
+        }
+        let due = self.logs().into_iter().filter_map(|log| {
+            // A failure has taken the directory offline and is in the program's log.
+            let cleanable = log.cleanable(now_ms).ok()??;
+            let fresh = !tried.contains(&(log.topic().to_owned(), log.partition()));
+            (cleanable.due && fresh).then_some((log, cleanable))
+        });
+        due.max_by(|(_, one), (_, other)| one.dirty_ratio.total_cmp(&other.dirty_ratio))
+    }
+
+    /// Lets a pass of compaction end, and begins no other.
+    fn stop_compacting(&self) {
+        self.stopped.store(true, Ordering::Release);
+        drop(lock(&self.compacting));
+    }
+
     /// Writes all checkpoints: recovery points, log start offsets, high watermarks.
     pub fn checkpoint(&self) {
         self.checkpoint_offsets(RECOVERY_POINT, Log::recovery_point);
@@ -532,6 +601,7 @@ impl LogManager {
     /// Closes all logs, writes the checkpoints and, in each directory where all that went well, the marker of a clean
     /// stop with `broker_epoch`. Then the locks are released. Nothing may be appended any more.
     pub fn close(&self, broker_epoch: i64) {
+        self.stop_compacting();
         self.checkpoint_offsets(HIGH_WATERMARK, Log::high_watermark);
         for log in self.logs() {
             let _ = log.close();
@@ -554,6 +624,8 @@ impl LogManager {
     /// Gives up at once, as a killed process does: nothing is flushed, no marker is written, the locks are released.
     /// Nothing may be appended any more.
     pub fn abandon(&self) {
+        // A pass that goes on would meet the next owner of the directory.
+        self.stop_compacting();
         for log in self.logs() {
             log.lock().closed = true;
         }

@@ -24,6 +24,7 @@ use ottla_protocol::Uuid;
 use ottla_protocol::records::{RecordBatch, RecordBatches, RecordError, batch};
 
 pub mod checkpoint;
+mod cleaner;
 mod config;
 mod contents;
 mod data_dir;
@@ -42,6 +43,7 @@ mod tail;
 mod tests;
 mod validate;
 
+pub use cleaner::{CleanError, Cleanable, Cleaned, CleanerConfig};
 pub use config::LogConfig;
 pub use data_dir::DataDir;
 pub use error::{AppendError, ReadError, RefusedRecord, StorageError};
@@ -108,6 +110,12 @@ struct Inner {
     tail: Tail,
     /// Grows when offsets or files go away, so that a reader without the lock notices.
     generation: u64,
+    /// Grows when segments go away, whoever removes them.
+    departures: u64,
+    /// Everything below is compacted.
+    clean_to: i64,
+    /// Compaction has met a batch that it cannot read.
+    uncleanable: bool,
     /// Names were created or removed since the directory was last fsynced.
     names_unsynced: bool,
     /// The directory is new: neither its own name nor `partition.metadata` was fsynced yet. Nothing in it was promised
@@ -512,6 +520,8 @@ impl Log {
     ///
     /// The log then ends at `offset`, or before it if `offset` lay inside a batch. True when something was dropped.
     pub fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<bool, StorageError> {
+        // Not between the two halves of a compaction's swap.
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.open_inner()?;
         if offset >= inner.log_end_offset {
             // An epoch may have begun at the end without a batch.
@@ -548,6 +558,7 @@ impl Log {
         inner.generation += 1;
         inner.tail.clear();
         inner.recovery_point = inner.recovery_point.min(next_offset);
+        inner.clean_to = inner.clean_to.min(next_offset);
         inner.log_start_offset = inner.log_start_offset.min(next_offset);
         self.high_watermark.fetch_min(next_offset, Ordering::AcqRel);
         self.truncate_epochs(inner, next_offset)?;
@@ -556,6 +567,7 @@ impl Log {
 
     /// Drops all records; the next one gets `offset`. For a follower whose leader no longer has what it would need.
     pub fn truncate_fully_and_start_at(&self, offset: i64, now_ms: i64) -> Result<(), StorageError> {
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.open_inner()?;
         let result = self.start_anew(&mut inner, offset, now_ms);
         self.data_dir.note(result)
@@ -571,6 +583,7 @@ impl Log {
         inner.tail.clear();
         inner.names_unsynced = true;
         (inner.recovery_point, inner.log_start_offset) = (offset, offset);
+        inner.clean_to = inner.clean_to.min(offset);
         self.high_watermark.store(offset, Ordering::Release);
         inner.epochs = Arc::default();
         write_epochs(self.disk(), &inner.dir, &inner.epochs)?;

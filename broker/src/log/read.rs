@@ -296,7 +296,7 @@ pub(super) fn record_at_or_after(
     from: i64,
     decompressed_bytes_max: usize,
 ) -> Option<(i64, i64)> {
-    if batch.max_timestamp() < timestamp || batch.last_offset() < from {
+    if batch.record_count() == 0 || batch.max_timestamp() < timestamp || batch.last_offset() < from {
         return None;
     }
     if batch.timestamp_type() == TimestampType::LogAppendTime {

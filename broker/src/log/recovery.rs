@@ -20,6 +20,7 @@ use ottla_protocol::Uuid;
 use ottla_protocol::records::{ControlRecord, Decompressor, RecordBatch};
 
 use super::checkpoint::{self, LEADER_EPOCHS, PARTITION_METADATA};
+use super::cleaner::swap;
 use super::data_dir::DataDir;
 use super::disk::{Disk, remove_if_exists};
 use super::error::{Attempt, StorageError};
@@ -43,6 +44,8 @@ pub struct LogStart {
     pub log_start_offset: i64,
     /// The high watermark as it was checkpointed.
     pub high_watermark: i64,
+    /// Everything below was compacted.
+    pub clean_to: i64,
 }
 
 /// The part of a batch that concerns its producer; `None` for control batches and batches without a producer.
@@ -342,6 +345,9 @@ impl Loader<'_> {
             snapshots: found.snapshots,
             tail: Tail::new(tail),
             generation: 0,
+            departures: 0,
+            clean_to: self.start.clean_to,
+            uncleanable: false,
             names_unsynced: changed,
             created_unsynced: created,
             changed: changed || !self.start.clean,
@@ -361,16 +367,14 @@ impl Loader<'_> {
     /// Lists the directory, removes what an earlier run left to be removed, and sorts the rest.
     fn list(&self) -> Result<Found, StorageError> {
         self.disk.create_dir_all(&self.dir).attempt("create", &self.dir)?;
+        swap::recover(self.disk, &self.dir)?;
         let mut entries = self.disk.list(&self.dir).attempt("list", &self.dir)?;
         entries.sort_by(|left, right| left.name.cmp(&right.name));
         let mut found = Found::default();
         let mut logs = BTreeSet::new();
         for entry in entries.iter().filter(|entry| !entry.is_dir) {
             let path = self.dir.join(&entry.name);
-            if [DELETED, ".tmp", ".cleaned"]
-                .iter()
-                .any(|suffix| entry.name.ends_with(suffix))
-            {
+            if [DELETED, ".tmp"].iter().any(|suffix| entry.name.ends_with(suffix)) {
                 remove_if_exists(self.disk, &path).attempt("remove", &path)?;
                 continue;
             }
@@ -431,7 +435,9 @@ impl Loader<'_> {
             let (cut, end_offset) = self.recover_segment(segment, end, epochs)?;
             (log_end_offset, changed) = (end_offset, true);
             // A power loss may also take the end of a segment away between two batches, and leave the next one.
-            let lost = unflushed && following.is_some_and(|following| end_offset < following);
+            // Compaction may have taken away the last batches of what it has cleaned.
+            let lost = unflushed
+                && following.is_some_and(|following| end_offset < following && following > self.start.clean_to);
             if (cut || lost) && following.is_some() {
                 self.drop_segments(found, number + 1)?;
                 break;
@@ -486,7 +492,7 @@ impl Loader<'_> {
         segment.clear_indexes(self.disk)?;
         let rules = Rules {
             trusted_below: recovery_point,
-            gaps: self.config.compact,
+            gaps: self.config.compact || segment.base_offset() < self.start.clean_to,
             epochs,
             end_offset,
         };
@@ -567,7 +573,7 @@ pub(super) fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: Uuid) -> Res
 }
 
 /// Splits `00000000000000000042.log` into offset and suffix.
-fn parse_name(name: &str) -> Option<(i64, &str)> {
+pub(super) fn parse_name(name: &str) -> Option<(i64, &str)> {
     let (digits, suffix) = name.split_at_checked(20)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

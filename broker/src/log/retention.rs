@@ -21,6 +21,8 @@ impl Log {
     /// Deletes the segments that `retention.ms`, `retention.bytes` or the log start offset no longer allow. Returns
     /// how many. Nothing at or above the high watermark is deleted. `now_ms` is wall time.
     pub fn retain(&self, now_ms: i64) -> Result<usize, StorageError> {
+        // Not between the two halves of a compaction's swap.
+        let _turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.open_inner()?;
         let result = self.retain_inner(&mut inner, now_ms);
         self.data_dir.note(result)
@@ -120,6 +122,7 @@ impl Log {
             return Ok(());
         }
         inner.generation += 1;
+        inner.departures += 1;
         inner.names_unsynced = true;
         let due_ms = now_ms.saturating_add(inner.config.file_delete_delay_ms);
         for segment in segments {

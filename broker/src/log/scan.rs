@@ -28,7 +28,7 @@ pub(super) struct BatchHeader {
     pub size: u32,
     /// Leader epoch.
     pub leader_epoch: i32,
-    /// Largest timestamp.
+    /// Largest timestamp; -1 for a batch without records, which nobody should find by time.
     pub max_timestamp: i64,
 }
 
@@ -41,7 +41,10 @@ impl BatchHeader {
         let leader_epoch = i32::from_be_bytes(take(bytes, 12)?);
         let [magic] = take(bytes, 16)?;
         let last_offset_delta = i32::from_be_bytes(take(bytes, 23)?);
-        let max_timestamp = i64::from_be_bytes(take(bytes, 35)?);
+        let max_timestamp = match i32::from_be_bytes(take(bytes, 57)?) {
+            0 => -1,
+            _ => i64::from_be_bytes(take(bytes, 35)?),
+        };
         let length = u32::try_from(length).ok()?;
         let least = (BATCH_HEADER_LEN - BATCH_LENGTH_END) as u32;
         if magic != MAGIC as u8 || length < least || base_offset < 0 || last_offset_delta < 0 {

@@ -21,6 +21,10 @@ pub(super) const INDEX: &str = ".index";
 pub(super) const TIME_INDEX: &str = ".timeindex";
 /// The suffix of an index of aborted transactions, which only other brokers write so far.
 pub(super) const TXN_INDEX: &str = ".txnindex";
+/// Appended to the names of files that compaction is still writing.
+pub(super) const CLEANED: &str = ".cleaned";
+/// Appended to the names of files that compaction has written and fsynced, and that take the place of others.
+pub(super) const SWAP: &str = ".swap";
 /// Appended to the names of files that wait for their removal.
 pub(super) const DELETED: &str = ".deleted";
 
@@ -43,6 +47,8 @@ pub(super) struct MaxTimestamp {
 pub(super) struct Segment {
     base_offset: i64,
     dir: Arc<Path>,
+    /// What the names of the files end in; empty but while compaction makes the segment.
+    extension: &'static str,
     size: u32,
     /// When the file was created or, for one found at the start, last changed. Milliseconds since 1970.
     touched_ms: i64,
@@ -119,6 +125,7 @@ impl Segment {
         Segment {
             base_offset,
             dir: dir.clone(),
+            extension: "",
             size,
             touched_ms,
             first_timestamp: None,
@@ -141,7 +148,74 @@ impl Segment {
 
     /// The path of one of its files.
     pub fn path(&self, suffix: &str) -> PathBuf {
-        self.dir.join(file_name(self.base_offset, suffix))
+        let mut name = file_name(self.base_offset, suffix);
+        name.push_str(self.extension);
+        self.dir.join(name)
+    }
+
+    /// Creates the files of a segment that compaction fills, beside those that it will replace.
+    pub fn create_cleaned(
+        disk: &dyn Disk,
+        dir: &Arc<Path>,
+        base_offset: i64,
+        touched_ms: i64,
+    ) -> Result<Segment, StorageError> {
+        let mut segment = Segment::found(dir, base_offset, 0, touched_ms);
+        segment.extension = CLEANED;
+        segment.checked = true;
+        segment.remove_files(disk)?;
+        segment.opened(disk)?;
+        Ok(segment)
+    }
+
+    /// Removes the files.
+    pub fn remove_files(&self, disk: &dyn Disk) -> Result<(), StorageError> {
+        for suffix in [LOG, INDEX, TIME_INDEX, TXN_INDEX] {
+            let path = self.path(suffix);
+            remove_if_exists(disk, &path).attempt("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the files with these suffixes names that end in `extension`. One that does not exist is left out.
+    pub fn rename_to(&self, disk: &dyn Disk, suffixes: &[&str], extension: &str) -> Result<(), StorageError> {
+        for suffix in suffixes {
+            let from = self.path(suffix);
+            let to = self.dir.join(file_name(self.base_offset, suffix) + extension);
+            match disk.rename(&from, &to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.attempt("rename", &from)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on the names of the files end in `extension`: they were renamed.
+    pub fn renamed(&mut self, extension: &'static str) {
+        self.extension = extension;
+    }
+
+    /// When the file was created or, for one found at the start, last changed. Milliseconds since 1970.
+    pub fn touched_ms(&self) -> i64 {
+        self.touched_ms
+    }
+
+    /// Writes batches that were [noted](Segment::note) already, one after the other, at the end.
+    pub fn append_noted(&mut self, disk: &dyn Disk, bytes: &[u8]) -> Result<(), StorageError> {
+        let (position, path) = (self.size, self.path(LOG));
+        self.file(disk)?
+            .write_at(bytes, u64::from(position))
+            .attempt("write", &path)?;
+        self.size = position.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// The timestamp of the first batch, if it has one. Milliseconds since 1970.
+    pub fn first_timestamp(&mut self, disk: &dyn Disk) -> Result<Option<i64>, StorageError> {
+        if self.first_timestamp.is_none() {
+            self.find_first_timestamp(disk)?;
+        }
+        Ok(self.first_timestamp.filter(|timestamp| *timestamp >= 0))
     }
 
     fn opened(&mut self, disk: &dyn Disk) -> Result<&mut Opened, StorageError> {
@@ -240,7 +314,7 @@ impl Segment {
             full(opened.offsets.len(), OffsetEntry::SIZE, 0) || full(opened.times.len(), TimeEntry::SIZE, 1)
         });
         self.size.saturating_add(batch.size) > config.segment_bytes
-            || waited_ms > config.segment_ms - self.jitter_ms
+            || waited_ms > config.roll_ms() - self.jitter_ms
             || index_full
             || !self.reaches(batch.last_offset)
     }

@@ -103,6 +103,15 @@ pub enum ProducerError {
     },
 }
 
+/// What a producer wrote last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRecord {
+    /// Its epoch.
+    pub epoch: i16,
+    /// The last offset of its last data batch in that epoch; `None` if it has written only markers.
+    pub data_offset: Option<i64>,
+}
+
 /// Why a snapshot file cannot be used. It is then ignored and the state rebuilt from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
@@ -287,6 +296,15 @@ impl ProducerStates {
         entry.coordinator_epoch = coordinator_epoch;
         entry.last_timestamp = timestamp;
         entry.transaction_first_offset = NO_OFFSET;
+    }
+
+    /// What each producer wrote last, by producer id: compaction keeps the batches that carry it.
+    pub fn last_records(&self) -> HashMap<i64, LastRecord> {
+        let last = |entry: &ProducerEntry| LastRecord {
+            epoch: entry.epoch,
+            data_offset: entry.batches.back().map(|batch| batch.last_offset),
+        };
+        self.producers.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }
 
     /// First offset of the oldest open transaction.

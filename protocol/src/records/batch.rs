@@ -368,7 +368,7 @@ pub fn patch_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
     patch_crc(batch);
 }
 
-fn patch_crc(batch: &mut [u8]) {
+pub(super) fn patch_crc(batch: &mut [u8]) {
     let crc = crc_of(batch);
     set_field(batch, at::CRC, crc.to_be_bytes());
 }

@@ -36,6 +36,7 @@ pub mod builder;
 mod checksum;
 pub mod compression;
 pub mod control;
+mod filter;
 pub mod iter;
 mod sealed;
 pub mod walk;

@@ -36,6 +36,10 @@ struct State {
     locked: Arc<Mutex<BTreeSet<PathBuf>>>,
     fault: Option<Fault>,
     syncs: u64,
+    /// Writes, fsyncs and changes of names so far.
+    changes: u64,
+    /// How many of them are still carried out.
+    changes_left: Option<u64>,
 }
 
 type Content = Arc<Mutex<FileContent>>;
@@ -63,6 +67,27 @@ impl SimulatedDisk {
     /// Lets the next operation of its kind fail.
     pub fn fail_next(&self, fault: Fault) {
         lock(&self.state).fault = Some(fault);
+    }
+
+    /// Lets `changes` more writes, fsyncs and changes of names happen, and fails all after them, until the power is cut.
+    pub fn stop_after(&self, changes: u64) {
+        lock(&self.state).changes_left = Some(changes);
+    }
+
+    /// How many writes, fsyncs and changes of names there were.
+    pub fn changes(&self) -> u64 {
+        lock(&self.state).changes
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        match &mut state.changes_left {
+            Some(0) => return Err(io::Error::other("the simulated disk has stopped")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        state.changes += 1;
+        Ok(())
     }
 
     /// How many fsyncs of files and directories there were.
@@ -95,7 +120,7 @@ impl SimulatedDisk {
             .collect();
         state.durable_files = files.clone();
         state.files = files;
-        state.fault = None;
+        (state.fault, state.changes_left) = (None, None);
         lock(&state.locked).clear();
     }
 
@@ -109,6 +134,7 @@ impl SimulatedDisk {
     }
 
     fn sync_fault(&self) -> io::Result<()> {
+        self.change()?;
         lock(&self.state).syncs += 1;
         match self.take_fault(&[Fault::Sync]) {
             Some(_) => Err(io::Error::other("simulated failure of fsync")),
@@ -150,6 +176,7 @@ struct SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.disk.change()?;
         let fault = self.disk.take_fault(&[Fault::Write, Fault::ShortWrite]);
         let taken = match fault {
             Some(Fault::Write) => 0,
@@ -189,6 +216,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.change()?;
         lock(&self.content)
             .current
             .resize(usize::try_from(len).map_err(io::Error::other)?, 0);
@@ -205,6 +233,9 @@ impl DiskFile for SimulatedFile {
 
 impl Disk for SimulatedDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        if create && !lock(&self.state).files.contains_key(path) {
+            self.change()?;
+        }
         let mut state = lock(&self.state);
         let content = match state.files.get(path) {
             Some(content) => content.clone(),
@@ -227,6 +258,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
         let mut state = lock(&self.state);
         if let Some(content) = state.files.remove(from) {
             state.files.insert(to.to_owned(), content);
@@ -252,6 +284,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
         lock(&self.state)
             .files
             .remove(path)

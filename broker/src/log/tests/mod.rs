@@ -12,6 +12,7 @@ use super::disk::{Disk, RealDisk};
 use super::{AppendError, AppendInfo, AppendOrigin, DataDir, Log, LogConfig, LogSlice, LogStart, TailBudget};
 
 mod append;
+mod compaction;
 mod concurrency;
 mod faults;
 mod manager;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-use super::Group;
 use super::classic::{ClassicGroup, ClassicState, Member};
+use super::{CONSUMER_PROTOCOL_TYPE, Group};
 
 /// One line of ListGroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +50,19 @@ pub struct MemberDescription {
 }
 
 impl Group {
-    pub(super) fn listed(&self) -> ListedGroup {
+    pub(super) fn listed(&self, id: &Arc<str>) -> ListedGroup {
         match self {
             Group::Classic(group) => ListedGroup {
                 group: Arc::clone(group.id()),
                 protocol_type: group.protocol_type().cloned().unwrap_or_else(|| "".into()),
                 state: group.state().name(),
                 kind: "Classic",
+            },
+            Group::Consumer(group) => ListedGroup {
+                group: Arc::clone(id),
+                protocol_type: CONSUMER_PROTOCOL_TYPE.into(),
+                state: group.state().name(),
+                kind: "Consumer",
             },
         }
     }

@@ -16,7 +16,8 @@
 //! waits for the records to be committed.
 //!
 //! # What lasts and what does not
-//! Offsets and the parts of consumer groups change by replay alone. A classic group takes its steps in memory, because
+//! Offsets change by replay alone. A consumer group applies each record as it decides it, and its replay changes nothing
+//! more; what it heard of members, and when, is not written. A classic group takes its steps in memory, because
 //! most of them (who has joined, who was heard of) are never written; when a generation is complete it writes one record
 //! that a later load starts from.
 //!
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use crate::Time;
 
 pub mod classic;
+pub mod consumer;
 mod describe;
 mod offsets;
 pub mod record;
@@ -65,6 +67,8 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`.
     pub offsets_retention_check_interval_ms: u64,
+    /// The keys that begin with `group.consumer.`.
+    pub consumer: consumer::ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -77,6 +81,7 @@ impl Default for GroupConfig {
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60_000,
             offsets_retention_check_interval_ms: 600_000,
+            consumer: consumer::ConsumerConfig::default(),
         }
     }
 }

@@ -139,13 +139,15 @@ impl Offsets {
         records
     }
 
-    /// The records of a commit, and how each partition fared, topic by topic in the order of the request.
+    /// The records of a commit, and how each partition fared, topic by topic in the order of the request. `judge` says of
+    /// a topic and partition whether the group has anything against it.
     pub(super) fn commit(
         &self,
         group: &Arc<str>,
         request: &OffsetCommitRequest<'_>,
         wall_ms: i64,
         limits: CommitLimits,
+        judge: impl Fn(&str, i32) -> ErrorCode,
     ) -> (Vec<GroupRecord>, Vec<Vec<ErrorCode>>) {
         let expires = (request.retention_time_ms >= 0).then(|| wall_ms.saturating_add(request.retention_time_ms));
         let (mut records, mut results) = (Vec::new(), Vec::with_capacity(request.topics.len()));
@@ -162,6 +164,11 @@ impl Offsets {
                 // Kafka counts as Java does.
                 if words.len() > limits.metadata_max && words.encode_utf16().count() > limits.metadata_max {
                     codes.push(ErrorCode::OffsetMetadataTooLarge);
+                    continue;
+                }
+                let verdict = judge(topic.name, partition.partition_index);
+                if verdict != ErrorCode::None {
+                    codes.push(verdict);
                     continue;
                 }
                 if limits.crowded && self.get(group, &name, partition.partition_index).is_none() {

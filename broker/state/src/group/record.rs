@@ -450,6 +450,19 @@ impl ClassicValue {
 }
 
 impl ConsumerPart {
+    /// True for a record without a value.
+    pub fn is_tombstone(&self) -> bool {
+        match self {
+            ConsumerPart::Group(value) => value.is_none(),
+            ConsumerPart::PartitionMetadata { tombstone } => *tombstone,
+            ConsumerPart::Member { value, .. } => value.is_none(),
+            ConsumerPart::TargetEpoch(value) => value.is_none(),
+            ConsumerPart::TargetMember { value, .. } => value.is_none(),
+            ConsumerPart::CurrentAssignment { value, .. } => value.is_none(),
+            ConsumerPart::RegularExpression { value, .. } => value.is_none(),
+        }
+    }
+
     fn encode(&self, group_id: &str) -> Result<EncodedRecord, EncodeError> {
         let version = CONSUMER_VERSION;
         match self {

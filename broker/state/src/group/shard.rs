@@ -10,12 +10,16 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, ClassicState};
+use super::consumer::ConsumerGroup;
 use super::describe::{ClassicDescription, ListedGroup};
 use super::offsets::{self, CommitLimits, OffsetFetch, Offsets, TopicOffsets};
 use super::record::{ClassicValue, CommittedOffset, GroupRecord};
 use super::timers::{TimerKey, TimerKind, Timers};
+use super::topics::TopicsImage;
 use super::{Client, GroupConfig, GroupReply, JoinReply, LeftMember, Moment, Outcome, SyncReply, Ticket};
 use crate::{Effect, Time};
+
+mod consumer;
 
 /// How many tombstones of old offsets are written in one step.
 const TOMBSTONES_PER_STEP: usize = 1_000;
@@ -25,12 +29,15 @@ const TOMBSTONES_PER_STEP: usize = 1_000;
 pub enum Group {
     /// Its members share among themselves.
     Classic(ClassicGroup),
+    /// The coordinator shares among them (KIP-848).
+    Consumer(ConsumerGroup),
 }
 
 impl Group {
     fn weight(&self) -> usize {
         match self {
             Group::Classic(group) => group.weight(),
+            Group::Consumer(group) => group.weight(),
         }
     }
 }
@@ -74,9 +81,9 @@ struct Replies {
 }
 
 /// See the head of this file.
-#[derive(Debug)]
 pub struct GroupShard {
     config: Arc<GroupConfig>,
+    topics: Arc<dyn TopicsImage + Send + Sync>,
     groups: HashMap<Arc<str>, Group>,
     offsets: Offsets,
     timers: Timers,
@@ -96,6 +103,7 @@ impl GroupShard {
     pub fn new(config: Arc<GroupConfig>) -> GroupShard {
         GroupShard {
             config,
+            topics: Arc::new(consumer::NoTopics),
             groups: HashMap::new(),
             offsets: Offsets::default(),
             timers: Timers::default(),
@@ -117,8 +125,7 @@ impl GroupShard {
                 value,
             } => self.replay_offset(group, topic, *partition, value.clone(), moment),
             GroupRecord::Classic { group, value } => self.replay_classic(group, value.as_ref()),
-            // The group itself is not served; its records stay in the log.
-            GroupRecord::Consumer { .. } => {}
+            GroupRecord::Consumer { group, part } => self.replay_consumer(group, part, moment),
         }
     }
 
@@ -153,6 +160,9 @@ impl GroupShard {
                 Group::Classic(ClassicGroup::of(Arc::clone(group), value)),
                 Arc::clone(group),
             ),
+            None if matches!(known, Some(Group::Consumer(_))) => {
+                // It has become a consumer group, and the record says that the classic one is no more.
+            }
             None => self.remove(group),
         }
     }
@@ -164,6 +174,7 @@ impl GroupShard {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         let mut records = Vec::new();
         for id in ids {
+            self.watch_consumer(&id, moment);
             let watched = self.with_classic(&id, moment, |group, turn| group.watch_sessions(turn));
             if let Some(effect) = watched {
                 records.extend(effect.records);
@@ -195,6 +206,9 @@ impl GroupShard {
             return None;
         }
         if let Some(TimerKey { group, kind }) = self.timers.next_due(moment.now) {
+            if kind == TimerKind::Consumer {
+                return Some(self.consumer_timeout(&group, moment));
+            }
             let effect = self.with_classic(&group, moment, |group, turn| group.handle_timeout(&kind, turn));
             return Some(effect.unwrap_or_else(|| Effect::reply(())));
         }
@@ -245,6 +259,29 @@ impl GroupShard {
         if !sessions.contains(&request.session_timeout_ms) {
             return refuse(ErrorCode::InvalidSessionTimeout);
         }
+        let mut records = match request.member_id {
+            "" => self.clear_empty_consumer(request.group_id),
+            _ => Vec::new(),
+        };
+        let Effect {
+            records: mut more,
+            reply,
+        } = match self.join_consumer(request, version, client, moment) {
+            Some(effect) => effect,
+            None => self.join_classic(request, version, client, moment),
+        };
+        records.append(&mut more);
+        Effect { records, reply }
+    }
+
+    fn join_classic(
+        &mut self,
+        request: &JoinGroupRequest<'_>,
+        version: i16,
+        client: Client<'_>,
+        moment: Moment,
+    ) -> Effect<GroupRecord, Outcome<JoinReply>> {
+        let refuse = |error| Effect::reply(Outcome::Now(JoinReply::error(error, request.member_id)));
         if !self.groups.contains_key(request.group_id) {
             if !request.member_id.is_empty() {
                 return refuse(ErrorCode::UnknownMemberId);
@@ -267,6 +304,12 @@ impl GroupShard {
         if request.group_id.is_empty() {
             return refuse(ErrorCode::InvalidGroupId);
         }
+        let synced = self.with_consumer(request.group_id, moment, |group, context| {
+            (Vec::new(), Outcome::Now(group.sync_classic(request, context)))
+        });
+        if let Some(effect) = synced {
+            return effect;
+        }
         let synced = self.with_classic(request.group_id, moment, |group, turn| group.sync(request, turn));
         synced.unwrap_or_else(|| refuse(ErrorCode::UnknownMemberId))
     }
@@ -275,6 +318,12 @@ impl GroupShard {
     pub fn heartbeat(&mut self, request: &HeartbeatRequest<'_>, moment: Moment) -> Effect<GroupRecord, ErrorCode> {
         if request.group_id.is_empty() {
             return Effect::reply(ErrorCode::InvalidGroupId);
+        }
+        let heard = self.with_consumer(request.group_id, moment, |group, context| {
+            (Vec::new(), group.heartbeat_classic(request, context))
+        });
+        if let Some(effect) = heard {
+            return effect;
         }
         let heard = self.with_classic(request.group_id, moment, |group, turn| group.heartbeat(request, turn));
         heard.unwrap_or_else(|| Effect::reply(ErrorCode::UnknownMemberId))
@@ -291,6 +340,12 @@ impl GroupShard {
     ) -> Effect<GroupRecord, Result<Vec<LeftMember>, ErrorCode>> {
         if request.group_id.is_empty() {
             return Effect::reply(Err(ErrorCode::InvalidGroupId));
+        }
+        if let Some(Effect { records, reply }) = self.leave_consumer(request, moment) {
+            return Effect {
+                records,
+                reply: Ok(reply),
+            };
         }
         let left = self.with_classic(request.group_id, moment, |group, turn| {
             Ok(group.leave(&request.members, turn))
@@ -318,13 +373,18 @@ impl GroupShard {
     ) -> Effect<GroupRecord, Result<Vec<Vec<ErrorCode>>, ErrorCode>> {
         let (member_id, instance_id) = (request.member_id, request.group_instance_id);
         let generation = request.generation_id_or_member_epoch;
-        let checked = match self.with_classic(request.group_id, moment, |group, turn| {
+        let classic = self.with_classic(request.group_id, moment, |group, turn| {
             group.check_commit(member_id, instance_id, generation, turn)
-        }) {
-            Some(effect) => effect.reply,
-            None if generation < 0 => Ok(()),
-            None if version >= 9 => Err(ErrorCode::GroupIdNotFound),
-            None => Err(ErrorCode::IllegalGeneration),
+        });
+        let checked = match (classic.map(|effect| effect.reply), self.groups.get(request.group_id)) {
+            (Some(verdict), _) => verdict,
+            (None, Some(Group::Consumer(group))) => group
+                .check_commit(member_id, generation, false, version)
+                .map(|_| ())
+                .map_err(|error| error.code),
+            (None, _) if generation < 0 => Ok(()),
+            (None, _) if version >= 9 => Err(ErrorCode::GroupIdNotFound),
+            (None, _) => Err(ErrorCode::IllegalGeneration),
         };
         if let Err(error) = checked {
             return Effect::reply(Err(error));
@@ -335,7 +395,8 @@ impl GroupShard {
         };
         let known = self.groups.get_key_value(request.group_id);
         let group = known.map_or_else(|| Arc::from(request.group_id), |(id, _)| Arc::clone(id));
-        let (records, results) = self.offsets.commit(&group, request, moment.wall_ms, limits);
+        let judge = |topic: &str, partition| self.judge_commit(request, topic, partition);
+        let (records, results) = self.offsets.commit(&group, request, moment.wall_ms, limits, judge);
         Effect {
             records,
             reply: Ok(results),
@@ -350,6 +411,10 @@ impl GroupShard {
         &self,
         fetch: OffsetFetch<'_>,
     ) -> Result<Option<&BTreeMap<Arc<str>, TopicOffsets>>, ErrorCode> {
+        if let Some(Group::Consumer(group)) = self.groups.get(fetch.group) {
+            let checked = group.check_fetch(fetch.member_id, fetch.member_epoch);
+            checked.map_err(|error| error.code)?;
+        }
         Ok(self.offsets.of_group(fetch.group))
     }
 
@@ -374,6 +439,7 @@ impl GroupShard {
         for topic in &request.topics {
             let subscribed = match group {
                 Group::Classic(group) => group.is_subscribed_to(topic.name),
+                Group::Consumer(group) => group.is_subscribed_to(topic.name),
             };
             if subscribed {
                 results.push(vec![ErrorCode::GroupSubscribedToTopic; topic.partitions.len()]);
@@ -412,25 +478,26 @@ impl GroupShard {
             Some((_, Group::Classic(group))) if !group.is_empty() => {
                 return Effect::reply(Err(ErrorCode::NonEmptyGroup));
             }
+            Some((_, Group::Consumer(group))) if !group.is_empty() => {
+                return Effect::reply(Err(ErrorCode::NonEmptyGroup));
+            }
             Some((id, _)) => id,
         };
         let mut records = self.offsets.tombstones(group, |_, _, _| true);
-        records.push(GroupRecord::Classic {
-            group: Arc::clone(group),
-            value: None,
-        });
+        records.extend(self.group_tombstones(group));
         Effect { records, reply: Ok(()) }
     }
 
     /// Every group, in no order.
     pub fn list(&self) -> impl Iterator<Item = ListedGroup> + '_ {
-        self.groups.values().map(Group::listed)
+        self.groups.iter().map(|(id, group)| group.listed(id))
     }
 
     /// A classic group; `None` if there is none with this id.
     pub fn describe_classic(&self, id: &str) -> Option<ClassicDescription> {
         match self.groups.get(id)? {
             Group::Classic(group) => Some(group.described()),
+            Group::Consumer(_) => None,
         }
     }
 
@@ -448,7 +515,9 @@ impl GroupShard {
             replies,
             ..
         } = self;
-        let Group::Classic(group) = groups.get_mut(id)?;
+        let Group::Classic(group) = groups.get_mut(id)? else {
+            return None;
+        };
         let before = group.weight();
         let mut turn = Turn {
             moment,
@@ -468,8 +537,10 @@ impl GroupShard {
 
     /// Tombstones of what is too old in a group, and of the group itself if nothing is left of it.
     fn expired(&self, id: &Arc<str>, moment: Moment) -> Vec<GroupRecord> {
-        let Some(Group::Classic(group)) = self.groups.get(id) else {
-            return Vec::new();
+        let group = match self.groups.get(id) {
+            Some(Group::Classic(group)) => group,
+            Some(Group::Consumer(group)) => return self.expired_of_consumer(id, group, moment),
+            None => return Vec::new(),
         };
         let retention_ms = self.config.offsets_retention_ms;
         let is_old = |value: &CommittedOffset| {

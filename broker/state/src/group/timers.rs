@@ -26,6 +26,8 @@ pub enum TimerKind {
     Sync,
     /// A member of a classic group was silent for its session timeout.
     Session(Arc<str>),
+    /// The first of the alarms that a consumer group keeps itself.
+    Consumer,
 }
 
 /// The alarms of a shard.

@@ -270,12 +270,28 @@ impl ClassicGroup {
         }
     }
 
+    /// The group is about to become a consumer group: whoever waits is told to come again, and no alarm rings.
+    pub(super) fn dissolve(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+        for id in &ids {
+            self.settle_join(id, JoinReply::error(ErrorCode::RebalanceInProgress, id.clone()), turn);
+        }
+        self.settle_syncs(ErrorCode::RebalanceInProgress, turn);
+        turn.timers.cancel(&join_key(&self.id));
+        turn.timers.cancel(&sync_key(&self.id));
+        for id in ids.iter().chain(&self.pending_join) {
+            turn.timers.cancel(&session_key(&self.id, id));
+        }
+    }
+
     /// An alarm.
     pub(super) fn handle_timeout(&mut self, kind: &TimerKind, turn: &mut Turn<'_>) {
         match kind {
             TimerKind::Join => self.join_is_over(turn),
             TimerKind::Sync => self.sync_is_over(turn),
             TimerKind::Session(member) => self.session_is_over(member, turn),
+            // Of the consumer group that it was.
+            TimerKind::Consumer => {}
         }
     }
 

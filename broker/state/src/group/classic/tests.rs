@@ -219,7 +219,7 @@ impl Room {
     fn group(&self) -> &ClassicGroup {
         match self.shard.group("g") {
             Some(Group::Classic(group)) => group,
-            None => panic!("there is no group"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::config::listeners::Listener;
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::Controller;
 use crate::faults::Faults;
+use crate::fetch_sessions::FetchSessionCache;
 use crate::log::disk::RealDisk;
 use crate::log::{LogManager, ManagerConfig, ManagerError};
 use crate::quorum::QuorumError;
@@ -53,6 +54,8 @@ pub struct BrokerShared {
     pub log_manager: Arc<LogManager>,
     /// The partitions on this broker.
     pub replica_manager: Arc<ReplicaManager>,
+    /// The fetch sessions of this broker's clients.
+    pub fetch_sessions: FetchSessionCache,
     /// What goes wrong on request.
     pub faults: Faults,
     /// The epoch of this registration; goes into the marker of a clean stop.
@@ -360,6 +363,7 @@ fn open(config: Arc<BrokerConfig>) -> Result<BrokerShared, BrokerError> {
     Ok(BrokerShared {
         node_id: config.node_id,
         cluster_id: log_manager.cluster_id().to_owned(),
+        fetch_sessions: FetchSessionCache::new(config.fetch_session_cache_slots),
         config,
         controller,
         log_manager,

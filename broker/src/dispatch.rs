@@ -59,6 +59,7 @@ const SERVED: &[ServedApi] = &[
     served(ApiKey::DeleteTopics, 1, 6),
     // Version 6 is unstable in Kafka 4.4.
     served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::OffsetForLeaderEpoch, 2, 4),
     served(ApiKey::DescribeConfigs, 1, 4),
     served(ApiKey::SaslAuthenticate, 0, 2),
     served(ApiKey::CreatePartitions, 0, 3),
@@ -172,6 +173,9 @@ async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body:
         ApiKey::CreateTopics => call!(context, header, body, CreateTopicsRequest, create_topics),
         ApiKey::DeleteTopics => call!(context, header, body, DeleteTopicsRequest, delete_topics),
         ApiKey::InitProducerId => call!(context, header, body, InitProducerIdRequest, init_producer_id),
+        ApiKey::OffsetForLeaderEpoch => {
+            call!(context, header, body, OffsetForLeaderEpochRequest, offset_for_leader_epoch)
+        }
         ApiKey::DescribeConfigs => call!(context, header, body, DescribeConfigsRequest, describe_configs),
         ApiKey::SaslAuthenticate => call!(context, header, body, SaslAuthenticateRequest, sasl_authenticate),
         ApiKey::CreatePartitions => call!(context, header, body, CreatePartitionsRequest, create_partitions),

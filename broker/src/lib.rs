@@ -16,6 +16,7 @@ pub mod controller;
 pub mod dispatch;
 pub mod embedded;
 pub mod faults;
+pub mod fetch_sessions;
 pub mod frame_buffer;
 pub mod handlers;
 pub mod log;

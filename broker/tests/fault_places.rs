@@ -44,6 +44,13 @@ fn records(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
         }],
         ..Default::default()
     };
+    let epochs = OffsetForLeaderEpochRequest {
+        replica_id: -1,
+        topics: vec![offset_for_leader_epoch_request::OffsetForLeaderTopic {
+            topic: "t",
+            partitions: vec![offset_for_leader_epoch_request::OffsetForLeaderPartition::default()],
+        }],
+    };
     let fetch_all_day = FetchRequest {
         max_wait_ms: 1_000_000_000,
         ..fetch_request("t", id, 0, 0)
@@ -55,6 +62,7 @@ fn records(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
         ),
         encode(version, &fetch_all_day),
         encode(version, &list_offsets),
+        encode(version, &epochs),
         encode(version, &InitProducerIdRequest::default()),
     ]
 }

@@ -595,25 +595,6 @@ async fn topics_are_found_by_id_alone_from_version_13() {
 }
 
 #[tokio::test]
-async fn a_fetch_session_is_declined_and_an_unknown_one_is_an_error() {
-    let (_cluster, mut client) = broker().await;
-    let id = create_topic(&mut client, "t", 1, &[]).await;
-    let request = FetchRequest {
-        session_epoch: 0,
-        ..fetch_request("t", id, 0, 0)
-    };
-    let answer = client.call(13, &request).await;
-    assert_eq!(answer.decode().session_id, 0);
-    let request = FetchRequest {
-        session_id: 7,
-        session_epoch: 3,
-        ..fetch_request("t", id, 0, 0)
-    };
-    let answer = client.call(13, &request).await;
-    assert_eq!(answer.decode().error_code, ErrorCode::FetchSessionIdNotFound.code());
-}
-
-#[tokio::test]
 async fn log_append_time_is_told_and_stored() {
     let (_cluster, mut client) = broker().await;
     create_topic(&mut client, "t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;

@@ -144,8 +144,8 @@ pub static KEYS: &[Key] = keys! {
         "How many milliseconds a failed authentication waits for its answer, which slows down guessing."
     "fetch.max.bytes" Int = "57671680", Rule::AtLeast(1024), Obeyed;
         "The most bytes of records in one fetch response, whatever the client allows; a first batch that is larger is sent all the same."
-    "max.incremental.fetch.session.cache.slots" Int = "1000", Rule::AtLeast(0), Idle("fetch sessions are not available yet");
-        "How many fetch sessions are kept."
+    "max.incremental.fetch.session.cache.slots" Int = "1000", Rule::AtLeast(0), Obeyed;
+        "How many fetch sessions are kept; a client without one repeats its partitions with each fetch."
     "max.request.partition.size.limit" Int = "2000", Rule::AtLeast(1), Obeyed;
         "The most partitions in one DescribeTopicPartitions response; the rest follows by cursor."
     "request.timeout.ms" Int = "30000", Rule::AtLeast(0), Idle(ONE_NODE);

@@ -68,6 +68,8 @@ pub struct BrokerConfig {
     pub connection_failed_authentication_delay_ms: u64,
     /// `fetch.max.bytes`. Default 55 MiB.
     pub fetch_max_bytes: usize,
+    /// `max.incremental.fetch.session.cache.slots`. Default 1000.
+    pub fetch_session_cache_slots: usize,
     /// `max.request.partition.size.limit`. Default 2000.
     pub max_request_partition_size_limit: usize,
 
@@ -439,6 +441,7 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         connections_max_idle_ms: u64::try_from(values.number::<i64>("connections.max.idle.ms")?).ok(),
         connection_failed_authentication_delay_ms: values.number("connection.failed.authentication.delay.ms")?,
         fetch_max_bytes: values.number("fetch.max.bytes")?,
+        fetch_session_cache_slots: values.number("max.incremental.fetch.session.cache.slots")?,
         max_request_partition_size_limit: values.number("max.request.partition.size.limit")?,
         num_partitions: values.number("num.partitions")?,
         default_replication_factor: values.number("default.replication.factor")?,

@@ -28,6 +28,7 @@ macro_rules! for_api {
             ApiKey::CreateTopics => $function::<CreateTopicsRequest<'_>>($($argument),*),
             ApiKey::DeleteTopics => $function::<DeleteTopicsRequest<'_>>($($argument),*),
             ApiKey::InitProducerId => $function::<InitProducerIdRequest<'_>>($($argument),*),
+            ApiKey::OffsetForLeaderEpoch => $function::<OffsetForLeaderEpochRequest<'_>>($($argument),*),
             ApiKey::DescribeConfigs => $function::<DescribeConfigsRequest<'_>>($($argument),*),
             ApiKey::SaslAuthenticate => $function::<SaslAuthenticateRequest<'_>>($($argument),*),
             ApiKey::CreatePartitions => $function::<CreatePartitionsRequest<'_>>($($argument),*),
@@ -185,6 +186,25 @@ impl<'a> Places<'a> for FetchRequest<'a> {
                     part.aborted_transactions = None;
                     part.records = Records::EMPTY;
                 }
+            }
+        }
+    }
+}
+
+impl<'a> Places<'a> for OffsetForLeaderEpochRequest<'a> {
+    throttle!();
+
+    fn touches(&self, target: &Target) -> bool {
+        let mut topics = self.topics.iter().filter(|topic| target.topic(topic.topic, Uuid::ZERO));
+        topics.any(|topic| topic.partitions.iter().any(|part| target.partition(part.partition)))
+    }
+
+    fn spoil(answer: &mut OffsetForLeaderEpochResponse<'_>, target: &Target, code: WireCode, _version: i16) {
+        let topics = answer.topics.iter_mut();
+        for topic in topics.filter(|topic| target.topic(topic.topic, Uuid::ZERO)) {
+            let partitions = topic.partitions.iter_mut();
+            for part in partitions.filter(|part| target.partition(part.partition)) {
+                (part.error_code, part.leader_epoch, part.end_offset) = (code.0, -1, -1);
             }
         }
     }

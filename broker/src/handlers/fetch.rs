@@ -10,16 +10,20 @@
 //!   client's last fetched epoch does not lead to its offset in this log.
 //! - Errors are per partition, and a partition in error has empty records, not null.
 //!
-//! Not supported: followers (no partition has any; NOT_LEADER_OR_FOLLOWER), and fetch sessions. A request for a new one is answered in full with session id 0, which tells the client
-//! to keep sending full requests; one that continues a session gets FETCH_SESSION_ID_NOT_FOUND.
+//! - Sessions (KIP-227) from version 7: see `fetch_sessions` of the broker's mind. A client that gets none (session id
+//!   0) goes on without. FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and FETCH_SESSION_TOPIC_ID_ERROR are
+//!   errors of the whole response. Within a session only partitions with news are answered, and those that gave
+//!   records stand at the end of the next answer.
+//!
+//! Not supported: followers (no partition has any; NOT_LEADER_OR_FOLLOWER).
 
 use crate::handlers::{Context, Reply, ReplyTo};
 use crate::purgatory::Waiter;
 use crate::replica_manager::{Leadership, Partition, PartitionError};
 use bytes::Bytes;
+use ottla_broker_state::fetch_sessions::{Fetching, NO_SESSION, SessionError, SessionKey, Told, Wanted};
 use ottla_broker_state::leader_epochs::EpochEndOffset as EpochEnd;
 use ottla_protocol::frame::RequestHeader;
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use ottla_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
@@ -31,6 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// From this version on topics have ids, and no names.
+const TOPIC_IDS_FROM: i16 = 13;
+
 /// The request, as far as a parked one needs it.
 struct Plan {
     version: i16,
@@ -40,11 +47,21 @@ struct Plan {
     read_committed: bool,
     /// It claims to be a follower.
     from_replica: bool,
+    session: Session,
     topics: Vec<TopicPlan>,
 }
 
+/// What the answer has to do with a session.
+enum Session {
+    None,
+    /// It may begin one of these partitions.
+    Begins(Vec<Wanted>),
+    Continues(i32),
+}
+
+/// Neighbours of one topic. Within a session a topic may come several times.
 struct TopicPlan {
-    name: String,
+    name: Arc<str>,
     id: Uuid,
     partitions: Vec<PartitionPlan>,
 }
@@ -117,18 +134,23 @@ struct Look {
 
 /// Carries out one request.
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: FetchRequest<'_>) -> Reply {
-    if request.session_epoch > 0 {
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        return context.reply(
-            header,
-            &FetchResponse {
-                error_code,
+    let fetching = match begin(context, header.api_version, &request) {
+        Ok(fetching) => fetching,
+        Err(error) => {
+            let error_code = match error {
+                SessionError::IdNotFound => ErrorCode::FetchSessionIdNotFound,
+                SessionError::InvalidEpoch => ErrorCode::InvalidFetchSessionEpoch,
+                SessionError::TopicIds => ErrorCode::FetchSessionTopicIdError,
+            };
+            let response = FetchResponse {
+                error_code: error_code.code(),
                 ..Default::default()
-            },
-        );
-    }
+            };
+            return context.reply(header, &response);
+        }
+    };
     let to = ReplyTo::new(ApiKey::Fetch, header);
-    let plan = Plan::new(context, header.api_version, &request);
+    let plan = Plan::new(context, header.api_version, &request, fetching);
     if plan.is_hot() {
         let look = plan.look();
         if look.urgent || look.bytes >= plan.min_bytes || plan.max_wait.is_zero() || plan.is_empty() {
@@ -141,6 +163,37 @@ pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: Fetc
         plan: Arc::new(plan),
     };
     Reply::Parked(Box::pin(parked.answered(context.clone(), to, deadline)))
+}
+
+/// Finds out what to fetch: what the request says, and what its session knows.
+fn begin(context: &Context, version: i16, request: &FetchRequest<'_>) -> Result<Fetching, SessionError> {
+    let by_id = version >= TOPIC_IDS_FROM;
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let name: Arc<str> = if by_id { "".into() } else { topic.topic.into() };
+        wanted.extend(topic.partitions.iter().map(|partition| Wanted {
+            key: SessionKey {
+                topic: Arc::clone(&name),
+                topic_id: topic.topic_id,
+                partition: partition.partition,
+            },
+            fetch_offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let name: Arc<str> = if by_id { "".into() } else { topic.topic.into() };
+        forgotten.extend(topic.partitions.iter().map(|partition| SessionKey {
+            topic: Arc::clone(&name),
+            topic_id: topic.topic_id,
+            partition: *partition,
+        }));
+    }
+    let session = (request.session_id, request.session_epoch);
+    context.broker.fetch_sessions.begin(session, by_id, wanted, &forgotten)
 }
 
 /// A fetch that waits for bytes, or for the disk. Holds places in the wait lists of its partitions and gives them back when dropped.
@@ -189,7 +242,12 @@ impl Drop for Parked {
 }
 
 impl Plan {
-    fn new(context: &Context, version: i16, request: &FetchRequest<'_>) -> Self {
+    fn new(context: &Context, version: i16, request: &FetchRequest<'_>, fetching: Fetching) -> Self {
+        let (session, wanted) = match fetching {
+            Fetching::Alone(wanted) => (Session::None, wanted),
+            Fetching::Begins(wanted) => (Session::Begins(wanted.clone()), wanted),
+            Fetching::Continues { id, wanted } => (Session::Continues(id), wanted),
+        };
         let limit = context.broker.config.fetch_max_bytes;
         Plan {
             version,
@@ -198,10 +256,10 @@ impl Plan {
             max_bytes: positive(request.max_bytes).min(limit),
             read_committed: request.isolation_level == 1,
             from_replica: request.replica_id >= 0 || request.replica_state.replica_id >= 0,
-            topics: request
-                .topics
-                .iter()
-                .map(|topic| TopicPlan::new(context, version, topic))
+            session,
+            topics: wanted
+                .chunk_by(|one, next| (&one.key.topic, one.key.topic_id) == (&next.key.topic, next.key.topic_id))
+                .filter_map(|neighbours| TopicPlan::new(context, version, neighbours))
                 .collect(),
         }
     }
@@ -300,18 +358,20 @@ impl Plan {
         Ok(outcome)
     }
 
-    fn answer(&self, context: &Context, to: ReplyTo, look: Look) -> Reply {
+    fn answer(&self, context: &Context, to: ReplyTo, mut look: Look) -> Reply {
         let moved = look.outcomes.iter().flatten().filter_map(|outcome| outcome.leader);
         let nodes = if self.version >= 16 {
             context.broker.nodes_of(&context.listener, moved)
         } else {
             Vec::new()
         };
-        let responses = self
-            .topics
-            .iter()
-            .zip(look.outcomes)
-            .map(|(topic, outcomes)| FetchableTopicResponse {
+        let session_id = self.settle_session(context, &mut look);
+        let mut responses = Vec::with_capacity(self.topics.len());
+        for (topic, outcomes) in self.topics.iter().zip(look.outcomes) {
+            if outcomes.is_empty() {
+                continue;
+            }
+            responses.push(FetchableTopicResponse {
                 topic: &topic.name,
                 topic_id: topic.id,
                 partitions: outcomes
@@ -319,6 +379,7 @@ impl Plan {
                     .map(|outcome| self.partition_data(outcome))
                     .collect(),
             });
+        }
         let node_endpoints = nodes.iter().map(|node| NodeEndpoint {
             node_id: node.id,
             host: &node.host,
@@ -326,10 +387,48 @@ impl Plan {
             rack: node.rack.as_deref(),
         });
         to.with(&FetchResponse {
-            responses: responses.collect(),
+            session_id,
+            responses,
             node_endpoints: node_endpoints.collect(),
             ..Default::default()
         })
+    }
+
+    /// Begins a session, or leaves out of the answer what its client knows. Gives the session's id.
+    fn settle_session(&self, context: &Context, look: &mut Look) -> i32 {
+        let told = |outcome: &Outcome| Told {
+            high_watermark: outcome.high_watermark,
+            last_stable_offset: outcome.last_stable_offset,
+            log_start_offset: outcome.log_start_offset,
+            records: !outcome.batches.is_empty(),
+            urgent: outcome.code != ErrorCode::None || outcome.diverging.is_some(),
+        };
+        let sessions = &context.broker.fetch_sessions;
+        match &self.session {
+            Session::None => NO_SESSION,
+            Session::Begins(wanted) => {
+                let told: Vec<Told> = look.outcomes.iter().flatten().map(told).collect();
+                sessions.create(self.version >= TOPIC_IDS_FROM, wanted.clone(), &told)
+            }
+            Session::Continues(id) => {
+                let mut all = Vec::new();
+                for (topic, outcomes) in self.topics.iter().zip(&look.outcomes) {
+                    all.extend(outcomes.iter().map(|outcome| {
+                        let key = SessionKey {
+                            topic: Arc::clone(&topic.name),
+                            topic_id: topic.id,
+                            partition: outcome.index,
+                        };
+                        (key, told(outcome))
+                    }));
+                }
+                let mut changed = sessions.changed(*id, &all).into_iter();
+                for outcomes in &mut look.outcomes {
+                    outcomes.retain(|_| changed.next().unwrap_or(true));
+                }
+                *id
+            }
+        }
     }
 
     fn partition_data(&self, outcome: Outcome) -> PartitionData<'static> {
@@ -370,35 +469,31 @@ fn diverges(partition: &Partition, wanted: &PartitionPlan) -> Result<Option<(i32
 }
 
 impl TopicPlan {
-    fn new(context: &Context, version: i16, topic: &FetchTopic<'_>) -> Self {
+    /// `neighbours` are of one topic.
+    fn new(context: &Context, version: i16, neighbours: &[Wanted]) -> Option<Self> {
+        let SessionKey { topic, topic_id, .. } = &neighbours.first()?.key;
         let replicas = &context.broker.replica_manager;
-        let by_id = version >= 13;
-        let hosted = if by_id {
-            replicas.topic_by_id(topic.topic_id)
+        let (hosted, unknown) = if version >= TOPIC_IDS_FROM {
+            (replicas.topic_by_id(*topic_id), ErrorCode::UnknownTopicId)
         } else {
-            replicas.topic(topic.topic)
+            (replicas.topic(topic), ErrorCode::UnknownTopicOrPartition)
         };
-        let unknown = if by_id {
-            ErrorCode::UnknownTopicId
-        } else {
-            ErrorCode::UnknownTopicOrPartition
-        };
-        let plan = |wanted: &FetchPartition| PartitionPlan {
-            index: wanted.partition,
+        let plan = |wanted: &Wanted| PartitionPlan {
+            index: wanted.key.partition,
             partition: match &hosted {
-                Some(topic) => topic.partition(wanted.partition).cloned(),
+                Some(topic) => topic.partition(wanted.key.partition).cloned(),
                 None => Err(unknown),
             },
             leader_epoch: wanted.current_leader_epoch,
             last_fetched_epoch: wanted.last_fetched_epoch,
             offset: wanted.fetch_offset,
-            max_bytes: positive(wanted.partition_max_bytes),
+            max_bytes: positive(wanted.max_bytes),
         };
-        TopicPlan {
-            name: topic.topic.to_owned(),
-            id: topic.topic_id,
-            partitions: topic.partitions.iter().map(plan).collect(),
-        }
+        Some(TopicPlan {
+            name: Arc::clone(topic),
+            id: *topic_id,
+            partitions: neighbours.iter().map(plan).collect(),
+        })
     }
 }
 

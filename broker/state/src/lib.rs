@@ -12,6 +12,7 @@ use std::fmt;
 use std::ops::Add;
 
 pub mod controller;
+pub mod fetch_sessions;
 pub mod group;
 pub mod leader_epochs;
 pub mod partition;

@@ -7,8 +7,12 @@
 //!
 //! A new assignor is a type with the trait [`Assignor`]; the names that Kafka's own have are known to [`by_name`].
 
+mod balance;
 pub mod codec;
+mod racks;
 mod range;
+mod roundrobin;
+mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +25,8 @@ use crate::TopicPartition;
 use crate::metadata::ClusterSnapshot;
 
 pub use range::RangeAssignor;
+pub use roundrobin::RoundRobinAssignor;
+pub use sticky::{CooperativeStickyAssignor, StickyAssignor, hold_back};
 
 /// How the members of a group let go of partitions when it rebalances (KIP-429).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +55,11 @@ impl GroupTopic {
             partitions,
             ..GroupTopic::default()
         }
+    }
+
+    /// The numbers of the partitions.
+    pub fn numbers(&self) -> std::ops::Range<i32> {
+        0..i32::try_from(self.partitions).unwrap_or(i32::MAX)
     }
 
     /// The racks with a replica of `partition`; `None` where nothing is known.
@@ -236,6 +247,9 @@ pub trait Assignor: fmt::Debug + Send + Sync {
 pub fn by_name(name: &str) -> Option<Arc<dyn Assignor>> {
     match name.rsplit('.').next().unwrap_or(name) {
         "range" | "RangeAssignor" => Some(Arc::new(RangeAssignor)),
+        "roundrobin" | "RoundRobinAssignor" => Some(Arc::new(RoundRobinAssignor)),
+        "sticky" | "StickyAssignor" => Some(Arc::new(StickyAssignor)),
+        "cooperative-sticky" | "CooperativeStickyAssignor" => Some(Arc::new(CooperativeStickyAssignor)),
         _ => None,
     }
 }

@@ -76,6 +76,8 @@ struct Heartbeats {
     /// The generation that the heartbeat on the wire was sent in.
     sent_in: Option<Generation>,
     last_contact: Option<Time>,
+    /// The end of a JoinGroup may still count as a contact.
+    grace: bool,
 }
 
 /// A member by the classic protocol.
@@ -127,6 +129,7 @@ impl ClassicMembership {
                 next_at: Time::ZERO,
                 sent_in: None,
                 last_contact: None,
+                grace: false,
             },
             topics: Arc::new(TopicImage::new()),
             subscription: None,

@@ -536,7 +536,8 @@ impl ConsumerMembership {
                 ids: unnamed,
             });
         }
-        if added.is_empty() && !self.unannounced {
+        // What has no name yet is not worth telling yet.
+        if added.is_empty() && (!self.unannounced || !self.unnamed().is_empty()) {
             return;
         }
         self.unannounced = false;

@@ -52,7 +52,12 @@ impl ClassicMembership {
             _ if request == RequestKind::LeaveGroup => self.end_leaving(now),
             _ if arrival == Arrival::Stale => {}
             Some(error) => self.fail(error, now),
-            None => self.missed(request, code, now),
+            None => {
+                if request == RequestKind::JoinGroup && *failure != RequestFailure::TimedOut {
+                    self.coordinator_was_there(now);
+                }
+                self.missed(request, code, now);
+            }
         }
         self.handle_timeout(now);
     }
@@ -63,7 +68,8 @@ impl ClassicMembership {
             return;
         }
         match ErrorCode::from_code(code) {
-            Some(ErrorCode::RebalanceInProgress) => self.want_rejoin(RebalanceReason::GroupRebalancing, now),
+            // The answer may be older than the rebalance that is done by now. A heartbeat says how things stand.
+            Some(ErrorCode::RebalanceInProgress) => self.heartbeats.next_at = now,
             // The coordinator is in the next generation already, and the answer to JoinGroup will say so.
             Some(ErrorCode::IllegalGeneration) if matches!(self.state, State::Joining) => {}
             Some(ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId) => self.fenced(code, now),
@@ -105,6 +111,7 @@ impl ClassicMembership {
             request: REQUEST,
             code: Some(code),
         };
+        self.coordinator_was_there(now);
         match ErrorCode::from_code(code) {
             Some(ErrorCode::None) => self.joined(answer, now),
             Some(ErrorCode::MemberIdRequired) => {
@@ -250,7 +257,10 @@ impl ClassicMembership {
                 // The coordinator knows the member and waits for it to join.
                 self.attempts.succeeded();
                 self.contacted(now);
-                self.want_rejoin(RebalanceReason::GroupRebalancing, now);
+                // Before it has its assignment, SyncGroup is told the same; to note it twice would be a rebalance too many.
+                if !matches!(self.state, State::Syncing { .. }) {
+                    self.want_rejoin(RebalanceReason::GroupRebalancing, now);
+                }
             }
             Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) => {
                 self.missed(REQUEST, Some(code), now);
@@ -264,6 +274,15 @@ impl ClassicMembership {
 
     fn contacted(&mut self, now: Time) {
         self.heartbeats.last_contact = Some(now);
+        self.heartbeats.grace = true;
+    }
+
+    /// While JoinGroup was on the wire the coordinator kept the member alive, for minutes perhaps. The session begins anew
+    /// when it ends without success, but only once: the next attempts tell nothing.
+    fn coordinator_was_there(&mut self, now: Time) {
+        if std::mem::take(&mut self.heartbeats.grace) && self.heartbeats.last_contact.is_some() {
+            self.heartbeats.last_contact = Some(now);
+        }
     }
 
     /// The coordinator has replaced the generation, or forgotten the member.

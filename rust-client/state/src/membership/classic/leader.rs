@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ClassicMembership, State};
-use crate::assignor::{Assignment, Assignor, AssignorError, GroupMember, GroupTopic, TopicImage, codec};
+use crate::assignor::{
+    Assignment, Assignor, AssignorError, GroupMember, GroupTopic, RebalanceProtocol, TopicImage, codec, hold_back,
+};
 use crate::membership::message::{JoinGroupAnswer, JoinedMember};
 use crate::membership::{Action, GroupError, RebalanceReason};
 use crate::{Time, TopicPartition};
@@ -106,7 +108,8 @@ impl ClassicMembership {
         };
         let members = std::mem::take(members);
         self.divided();
-        match divide(&*assignor, &members, &self.topics) {
+        let cooperative = self.protocol == RebalanceProtocol::Cooperative;
+        match divide(&*assignor, cooperative, &members, &self.topics) {
             Ok(assignments) => self.enter(
                 State::Syncing {
                     unsent: Some(assignments),
@@ -148,11 +151,15 @@ fn members_of(joined: Vec<JoinedMember>) -> Vec<GroupMember> {
 /// An assignment for every member, encoded.
 fn divide(
     assignor: &dyn Assignor,
+    cooperative: bool,
     members: &[GroupMember],
     topics: &TopicImage,
 ) -> Result<Vec<(Arc<str>, Bytes)>, AssignorError> {
     let mut divided = assignor.assign(members, topics)?;
     check(&divided)?;
+    if cooperative {
+        check_ownership(members, &divided)?;
+    }
     let encoded = members.iter().map(|member| {
         let assignment = divided.remove(&member.member_id).unwrap_or_default();
         let bytes = codec::encode_assignment(&assignment, codec::ASSIGNMENT_VERSION)
@@ -171,6 +178,20 @@ fn check(divided: &BTreeMap<Arc<str>, Assignment>) -> Result<(), AssignorError> 
                 let words = format!("it gives {partition} to {other} and to {member}");
                 return Err(AssignorError(words.into()));
             }
+        }
+    }
+    Ok(())
+}
+
+/// In a cooperative group nobody gets what another member has not let go of yet.
+fn check_ownership(members: &[GroupMember], divided: &BTreeMap<Arc<str>, Assignment>) -> Result<(), AssignorError> {
+    let mut held_back = divided.clone();
+    hold_back(members, &mut held_back);
+    for (member, assignment) in divided {
+        let kept = held_back.get(member).map_or(&[][..], |kept| &kept.partitions);
+        if let Some(partition) = assignment.partitions.iter().find(|partition| !kept.contains(partition)) {
+            let words = format!("it gives {partition} to {member} before its owner has let go of it");
+            return Err(AssignorError(words.into()));
         }
     }
     Ok(())

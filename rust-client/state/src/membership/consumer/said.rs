@@ -24,11 +24,11 @@ impl Said {
 impl ConsumerMembership {
     /// What the coordinator should know now.
     pub(super) fn to_say(&self) -> Said {
+        // Who lets go in order to leave has no subscription any more, and need not say so: it will be gone.
+        let last = || self.said.as_ref().map(|said| said.subscription.clone());
+        let subscription = self.subscription.clone().or_else(last);
         Said {
-            subscription: self
-                .subscription
-                .clone()
-                .unwrap_or(Subscription::Topics(BTreeSet::new())),
+            subscription: subscription.unwrap_or(Subscription::Topics(BTreeSet::new())),
             owned: self.owned.keys().copied().collect(),
         }
     }

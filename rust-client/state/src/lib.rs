@@ -21,12 +21,14 @@
 //! | [`partition_queue`] | what of one partition leaves next, what is retried, which tickets complete |
 //! | [`sequence`] | what an attempt's outcome means, which sequence comes next |
 //! | [`membership`] | when a consumer joins its group, what it lets go and takes over, when it is lost |
+//! | [`commit`] | which offsets are to be committed, and when |
 //! | [`assignor`] | which member of a classic group reads which partition |
 //! | [`backoff`] | how long to wait before the next attempt |
 
 pub mod assignor;
 pub mod backoff;
 pub mod batch;
+pub mod commit;
 pub mod membership;
 pub mod metadata;
 pub mod partition_queue;

@@ -191,9 +191,25 @@ proptest! {
     }
 
     #[test]
-    fn nothing_moves_when_nothing_changes((subscriptions, counts) in uneven_group()) {
+    fn nothing_moves_when_nothing_changes(
+        (subscriptions, counts) in uneven_group(),
+        racks in vec((0u8..4, vec(btree_set(1u8..4, 1..3), 12)), 12),
+        with_racks: bool,
+    ) {
         for name in ["sticky", "cooperative-sticky"] {
-            let (mut members, topics) = build(&subscriptions, &counts);
+            let (mut members, mut topics) = build(&subscriptions, &counts);
+            if with_racks {
+                let rack = |number: u8| Arc::from(format!("r{number}"));
+                for (member, (number, _)) in members.iter_mut().zip(&racks) {
+                    member.rack = (*number > 0).then(|| rack(*number));
+                }
+                for ((topic, count), (_, of_partitions)) in counts.iter().zip(&racks) {
+                    let mut with = GroupTopic::of(*count);
+                    let of_partitions = of_partitions.iter().take(*count as usize);
+                    with.racks = of_partitions.map(|racks| racks.iter().map(|number| rack(*number)).collect()).collect();
+                    topics.insert(format!("t{topic}"), with);
+                }
+            }
             let mut generation = 0;
             let first = settle(name, &mut members, &topics, &mut generation);
             let second = assignor(name).assign(&members, &topics).unwrap();

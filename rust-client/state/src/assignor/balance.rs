@@ -4,12 +4,13 @@
 //! subscriber), balanced (no chain of moves would make the loads of two members more alike) and sticky.
 //!
 //! 1. Whoever had a partition keeps it, unless another claims it with a later generation, or with the same one (then
-//!    nobody is believed); or, where racks matter, unless it is far and somebody near could have it.
+//!    nobody is believed).
 //! 2. What has no owner goes to the subscriber with the least, near ones first while that does no harm to the balance.
 //! 3. While there is a chain of moves from a member to one with at least two partitions less, the shortest such chain is
 //!    made. Each makes the sum of the squares of the loads smaller, so it ends; and when there is none left, no assignment
 //!    is more balanced.
-//! 4. What has been moved though it need not have been goes back.
+//! 4. What is far and could be near, at no cost to the balance, is exchanged; and what has been moved though it need not
+//!    have been goes back.
 //!
 //! Members are dealt with in the order of [`GroupMember::order`], so that the same input gives the same result.
 
@@ -61,7 +62,10 @@ pub(super) fn divide(members: &[GroupMember], claims: &[Claim], topics: &TopicIm
     division.keep();
     division.deal();
     division.balance();
+    division.draw_near();
     division.give_back();
+    // Last, so that the result is one that it leaves alone when nothing changes.
+    division.draw_near();
     division.into_assignments()
 }
 
@@ -144,6 +148,11 @@ impl<'a> Division<'a> {
         )
     }
 
+    /// Whether it would read the partition from another rack than its own. Without a rack nothing is far.
+    fn is_far(&self, member: usize, place: usize) -> bool {
+        self.racks_matter && self.members[member].rack.is_some() && !self.near(member, place)
+    }
+
     /// How many subscribers are near the partition.
     fn neighbours(&self, place: usize) -> usize {
         let subscribers = self.topics[self.partitions[place].topic].subscribers.iter();
@@ -173,11 +182,7 @@ impl<'a> Division<'a> {
 
     fn keep(&mut self) {
         for place in 0..self.partitions.len() {
-            let Some(member) = self.partitions[place].before else {
-                continue;
-            };
-            let far = self.racks_matter && self.members[member].rack.is_some() && !self.near(member, place);
-            if !far || self.neighbours(place) == 0 {
+            if let Some(member) = self.partitions[place].before {
                 self.hold(member, place);
             }
         }
@@ -304,35 +309,71 @@ impl<'a> Division<'a> {
     }
 
     /// Gives partitions back to who had them, alone or in exchange, where the balance does not suffer.
-    fn give_back(&mut self) {
-        if self.racks_matter {
-            // They may have been moved because somebody is nearer.
-            return;
-        }
-        for place in 0..self.partitions.len() {
-            let (Some(before), Some(holder)) = (self.partitions[place].before, self.partitions[place].holder) else {
-                continue;
-            };
-            if before == holder {
-                continue;
-            }
-            if self.loads[before] < self.loads[holder] {
-                self.move_to(before, place);
-            } else if let Some(exchange) = self.exchange(before, holder) {
-                self.move_to(holder, exchange);
-                self.move_to(before, place);
+    /// Lets members that are near a partition have it from one that is far, in exchange or because they have less. Each step
+    /// brings something near, so it ends.
+    fn draw_near(&mut self) {
+        let mut drawn = self.racks_matter;
+        while std::mem::take(&mut drawn) {
+            for place in 0..self.partitions.len() {
+                let Some(holder) = self.partitions[place]
+                    .holder
+                    .filter(|holder| self.is_far(*holder, place))
+                else {
+                    continue;
+                };
+                let subscribers = self.topics[self.partitions[place].topic].subscribers.clone();
+                for member in subscribers.into_iter().filter(|member| *member != holder) {
+                    if !self.is_far(member, place) && self.hand_over(place, holder, member, -1) {
+                        drawn = true;
+                        break;
+                    }
+                }
             }
         }
     }
 
-    /// Something that `from` holds without having had it and `to` may have; best what `to` had.
-    fn exchange(&self, from: usize, to: usize) -> Option<usize> {
-        let readable = self.held[from]
-            .iter()
-            .filter(|(topic, _)| self.topics[**topic].subscribers.binary_search(&to).is_ok());
-        let places = readable.flat_map(|(_, places)| places.iter().copied());
-        let new = places.filter(|place| self.partitions[*place].before != Some(from));
-        new.min_by_key(|place| self.partitions[*place].before != Some(to))
+    /// Gives partitions back to who had them, alone or in exchange, where neither balance nor nearness suffers.
+    fn give_back(&mut self) {
+        for place in 0..self.partitions.len() {
+            let (Some(before), Some(holder)) = (self.partitions[place].before, self.partitions[place].holder) else {
+                continue;
+            };
+            if before != holder {
+                self.hand_over(place, holder, before, 0);
+            }
+        }
+    }
+
+    /// Moves a partition to `to`, in exchange unless that one has less, if the number of far partitions changes by no more
+    /// than `harm`.
+    fn hand_over(&mut self, place: usize, from: usize, to: usize, harm: i32) -> bool {
+        let gain = i32::from(self.is_far(to, place)) - i32::from(self.is_far(from, place));
+        if self.loads[to] < self.loads[from] && gain <= harm {
+            self.move_to(to, place);
+            return true;
+        }
+        let Some(exchange) = self.exchange(to, from, harm - gain, harm < 0) else {
+            return false;
+        };
+        self.move_to(from, exchange);
+        self.move_to(to, place);
+        true
+    }
+
+    /// Something that `from` holds and `to` may have, doing no more harm than this; best what `to` had, and what `from` had only
+    /// if that is allowed.
+    fn exchange(&self, from: usize, to: usize, harm: i32, may_move: bool) -> Option<usize> {
+        let may_have = |topic: &usize| self.topics[*topic].subscribers.binary_search(&to).is_ok();
+        let places = self.held[from].iter().filter(|(topic, _)| may_have(topic));
+        let places = places.flat_map(|(_, places)| places.iter().copied());
+        let movable = places.filter(|place| {
+            let gain = i32::from(self.is_far(to, *place)) - i32::from(self.is_far(from, *place));
+            (may_move || self.partitions[*place].before != Some(from)) && gain <= harm
+        });
+        movable.min_by_key(|place| {
+            let before = self.partitions[*place].before;
+            (before == Some(from), before != Some(to))
+        })
     }
 
     fn into_assignments(self) -> BTreeMap<Arc<str>, Assignment> {

@@ -1,7 +1,7 @@
 //! A member by the `consumer` protocol (KIP-848): one request, ConsumerGroupHeartbeat, says and asks everything.
 //!
 //! In: what [`Membership`](super::Membership) takes. Out: [`Action`]s. What goes into a heartbeat stands in `said.rs`, what
-//! the answers mean in `answers.rs`.
+//! the answers mean in `answers.rs`, how the member comes to have what it is to have in `reconcile.rs`.
 //!
 //! The coordinator names the partitions that the member is to have. The member lets go of what is not among them, says so
 //! by what it owns, and takes over the rest. Each heartbeat says what has changed since the last one that was answered; when
@@ -9,6 +9,7 @@
 //! harmless (KAFKA-19222, KAFKA-19233, KAFKA-19235).
 
 mod answers;
+mod reconcile;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -492,65 +493,6 @@ impl ConsumerMembership {
         } else {
             self.enter(State::Unsubscribed, now);
         }
-    }
-
-    fn revoke(&mut self, partitions: Vec<Numbered>, reason: RebalanceReason, then: Then, now: Time) {
-        let name = |partition: &Numbered| {
-            let topic = self.owned.get(partition)?;
-            Some(TopicPartition::new(topic.clone(), partition.1))
-        };
-        let told = in_order(partitions.iter().filter_map(name));
-        self.actions.push_back(Action::Revoke {
-            partitions: told,
-            reason,
-        });
-        self.enter(State::Revoking { partitions, then }, now);
-    }
-
-    /// The ids of topics to be read whose names are not known.
-    fn unnamed(&self) -> BTreeSet<Uuid> {
-        let target = self.target.iter().flatten();
-        let unknown = target.filter(|at| !self.owned.contains_key(at) && self.topics.name_of(at.0).is_none());
-        unknown.map(|(id, _)| *id).collect()
-    }
-
-    /// One step from what the member has to what it is to have: first lets go, then takes over.
-    fn reconcile(&mut self, now: Time) {
-        let (State::Stable, Some(target)) = (&self.state, &self.target) else {
-            return;
-        };
-        let surplus: Vec<Numbered> = self.owned.keys().filter(|at| !target.contains(at)).copied().collect();
-        if !surplus.is_empty() {
-            self.revoke(surplus, RebalanceReason::NewAssignment, Then::Reconcile, now);
-            return;
-        }
-        let name = |at: &Numbered| self.owned.get(at).or_else(|| self.topics.name_of(at.0)).cloned();
-        let all: BTreeMap<Numbered, Arc<str>> = target.iter().filter_map(|at| Some((*at, name(at)?))).collect();
-        let added = all.iter().filter(|(at, _)| !self.owned.contains_key(at));
-        let added = in_order(added.map(|(at, topic)| TopicPartition::new(topic.clone(), at.1)));
-        let unnamed: Vec<Uuid> = self.unnamed().into_iter().collect();
-        if !unnamed.is_empty() && self.ask_again_at.is_none() {
-            self.ask_again_at = Some(now.plus_ms(METADATA_RETRY_MS));
-            self.actions.push_back(Action::RefreshMetadata {
-                topics: Vec::new(),
-                ids: unnamed,
-            });
-        }
-        // What has no name yet is not worth telling yet.
-        if added.is_empty() && (!self.unannounced || !self.unnamed().is_empty()) {
-            return;
-        }
-        self.unannounced = false;
-        let generation = Generation {
-            member_id: self.member_id.clone(),
-            epoch: self.epoch,
-        };
-        self.actions.push_back(Action::Assign {
-            added,
-            all: in_order(named(&all)),
-            generation,
-        });
-        self.enter(State::TakingOver { all }, now);
     }
 
     /// When the next heartbeat is due: at once if there is something to say.

@@ -379,7 +379,11 @@ impl ConsumerMembership {
     /// Forgets the epoch and what was assigned.
     fn lose(&mut self, reason: LostReason) {
         let was_member = self.epoch > JOIN_EPOCH;
-        let partitions = in_order(named(&self.owned));
+        // What is being taken over is the application's already.
+        let partitions = match &self.state {
+            State::TakingOver { all } => in_order(named(all)),
+            _ => in_order(named(&self.owned)),
+        };
         self.forget();
         if was_member || reason == LostReason::PollIntervalExceeded {
             self.actions.push_back(Action::Lost { partitions, reason });

@@ -533,6 +533,9 @@ impl ClassicMembership {
             RebalanceReason::Unsubscribed
         };
         self.rejoin = None;
+        // Whatever they bring, the member is on its way out.
+        self.under_way.forget(RequestKind::JoinGroup);
+        self.under_way.forget(RequestKind::SyncGroup);
         if let State::Revoking { then, .. } = &mut self.state {
             // The application is letting go already; what it still has follows then.
             *then = Then::Leave { mode, closing };
@@ -547,8 +550,6 @@ impl ClassicMembership {
         self.generation = NO_GENERATION;
         self.leading = None;
         self.heartbeats.last_contact = None;
-        self.under_way.forget(RequestKind::JoinGroup);
-        self.under_way.forget(RequestKind::SyncGroup);
         self.enter(State::Leaving { closing }, now);
         self.end_leaving(now);
     }

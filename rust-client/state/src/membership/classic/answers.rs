@@ -169,12 +169,27 @@ impl ClassicMembership {
         }
     }
 
-    /// The coordinator has let in a member that has been given up meanwhile: it must not wait for it.
+    /// The coordinator has let in a member that has been given up meanwhile, or that is on its way out.
     fn joined_too_late(&mut self, answer: JoinGroupAnswer) {
-        let joined = ErrorCode::from_code(answer.error_code) == Some(ErrorCode::None);
+        if ErrorCode::from_code(answer.error_code) != Some(ErrorCode::None) {
+            return;
+        }
+        let leaving = matches!(
+            self.state,
+            State::Revoking {
+                then: Then::Leave { .. },
+                ..
+            }
+        );
         let is_static = self.config.group_instance_id.is_some();
-        if joined && !is_static && answer.member_id != self.member_id {
-            self.leaves.push_back((answer.member_id, self.join_reason.clone()));
+        if answer.member_id != self.member_id {
+            // The group must not wait for it.
+            if !is_static {
+                self.leaves.push_back((answer.member_id, self.join_reason.clone()));
+            }
+        } else if leaving && self.generation != NO_GENERATION {
+            // Its last heartbeats and commits belong to the generation that has begun.
+            self.generation = self.generation.max(answer.generation_id);
         }
     }
 

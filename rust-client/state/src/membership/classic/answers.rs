@@ -50,7 +50,7 @@ impl ClassicMembership {
         };
         match for_good {
             _ if request == RequestKind::LeaveGroup => self.end_leaving(now),
-            _ if arrival == Arrival::Stale => {}
+            _ if arrival == Arrival::Stale || !self.is_waiting_for(request) => {}
             Some(error) => self.fail(error, now),
             None => {
                 if request == RequestKind::JoinGroup && *failure != RequestFailure::TimedOut {
@@ -75,6 +75,16 @@ impl ClassicMembership {
             Some(ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId) => self.fenced(code, now),
             Some(ErrorCode::FencedInstanceId) => self.instance_fenced(now),
             _ => {}
+        }
+    }
+
+    /// Whether the state is still the one in which the request was sent.
+    fn is_waiting_for(&self, request: RequestKind) -> bool {
+        match request {
+            RequestKind::JoinGroup => matches!(self.state, State::Joining),
+            RequestKind::SyncGroup => matches!(self.state, State::Syncing { .. }),
+            RequestKind::Heartbeat => self.sends_heartbeats() && self.heartbeats.sent_in == self.generation(),
+            RequestKind::LeaveGroup | RequestKind::ConsumerGroupHeartbeat => false,
         }
     }
 

@@ -20,6 +20,9 @@ mod topics;
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What a subcommand ends with: nothing, or the text for the person at the terminal.
 pub(crate) type Outcome = Result<(), Failure>;
@@ -119,15 +122,78 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
 
 /// Logs go to standard error; `RUST_LOG` chooses what, by default warnings and, of a broker process, its milestones.
 fn start_logging(broker: bool) {
-    let default = if broker { "warn,ottla_broker=info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let told = std::env::var("RUST_LOG").unwrap_or_default();
+    let wanted = asked_log(&told).unwrap_or_else(|not_understood| {
+        eprintln!("ottla: {not_understood}");
+        None
+    });
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(colours)
-        .with_writer(std::io::stderr)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(wanted.unwrap_or_else(|| usual_log(broker)))
         .try_init()
         // Somebody logs already, in his own way.
         .unwrap_or_default();
+}
+
+/// What `RUST_LOG` asks for, if it asks for anything: levels and targets, as in `warn,ottla_broker::handlers=debug`. The spans and
+/// fields that some programs understand there as well would need an engine for regular expressions.
+fn asked_log(told: &str) -> Result<Option<Targets>, String> {
+    if told.trim().is_empty() {
+        return Ok(None);
+    }
+    let targets = told.parse().map_err(|error| {
+        format!("RUST_LOG={told} has no effect: {error}; it takes levels and targets, as in warn,ottla_broker=debug")
+    })?;
+    Ok(Some(targets))
+}
+
+/// What is logged when nobody has asked for anything else.
+fn usual_log(broker: bool) -> Targets {
+    let targets = Targets::new().with_default(LevelFilter::WARN);
+    if broker {
+        targets.with_target("ottla_broker", LevelFilter::INFO)
+    } else {
+        targets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // A test may stop at what it did not expect.
+    #![allow(clippy::unwrap_used)]
+
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::{asked_log, usual_log};
+
+    #[test]
+    fn the_log_variable_takes_levels_and_targets() {
+        let targets = asked_log("warn,ottla_broker::handlers=debug").unwrap().unwrap();
+        let debug = &tracing::Level::DEBUG;
+        assert!(targets.would_enable("ottla_broker::handlers::produce", debug));
+        assert!(!targets.would_enable("ottla_broker::server", debug));
+        assert_eq!(targets.default_level(), Some(LevelFilter::WARN));
+        assert_eq!(asked_log(" ").unwrap(), None);
+    }
+
+    #[test]
+    fn a_log_variable_that_is_not_understood_is_named_with_what_it_takes() {
+        let text = asked_log("ottla=loud").unwrap_err();
+        assert!(
+            text.contains("RUST_LOG=ottla=loud") && text.contains("warn,ottla_broker=debug"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_broker_tells_its_milestones_without_being_asked() {
+        let info = &tracing::Level::INFO;
+        assert!(usual_log(true).would_enable("ottla_broker::broker", info));
+        assert!(!usual_log(false).would_enable("ottla_broker::broker", info));
+        assert!(!usual_log(true).would_enable("ottla::producer", info));
+    }
 }

@@ -32,6 +32,9 @@ c: ## the library for C, with its tests; in target/c. `cmake --install target/c 
 	cmake -S bindings/c -B target/c -DOTTLA_TARGET_DIR=$(CURDIR)/target
 	cmake --build target/c
 	ctest --test-dir target/c --output-on-failure --parallel 2
+	cmake -S bindings/c -B target/c-without-cluster -DOTTLA_TARGET_DIR=$(CURDIR)/target -DOTTLA_CARGO_PROFILE=dev -DOTTLA_CLUSTER=OFF
+	cmake --build target/c-without-cluster
+	ctest --test-dir target/c-without-cluster --output-on-failure
 
 long: peers ## the long proofs: 50 kills, the fault table of the producer, a million schedules, seeded bugs, more seeds, fuzzing
 	rm -rf target/ottla-test-data

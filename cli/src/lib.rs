@@ -139,8 +139,7 @@ fn start_logging(broker: bool) {
         .unwrap_or_default();
 }
 
-/// What `RUST_LOG` asks for, if it asks for anything: levels and targets, as in `warn,ottla_broker::handlers=debug`. The spans and
-/// fields that some programs understand there as well would need an engine for regular expressions.
+/// What `RUST_LOG` asks for, if it asks for anything: levels and targets, as in `warn,ottla_broker::handlers=debug`.
 fn asked_log(told: &str) -> Result<Option<Targets>, String> {
     if told.trim().is_empty() {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! Plays a script to one member.
 //!
 //! Commands: `member key=value ...`, `subscribe TOPIC ...`, `pattern REGEX`, `unsubscribe`, `close [leave|remain]`,
-//! `enforce REASON`, `topics NAME=COUNT[/ID] ... [NAME=absent]`, `poll`, `extend MS`, `revoked`, `assigned`,
+//! `enforce REASON`, `topics NAME=COUNT[/ID][@RACK] ... [NAME=absent]`, `poll`, `extend MS`, `revoked`, `assigned`,
 //! `join ok GENERATION ME LEADER ASSIGNOR [skip] [MEMBER ...]`, `join ERROR [MEMBER]`, `sync ok PARTITION ...|!`,
 //! `sync ERROR`, `beat ok EPOCH [INTERVAL|-] [none|ID:N,N ...]`, `beat ERROR`, `heartbeat ok|ERROR`, `leave ok|ERROR`, `fail REQUEST REASON`, `commit ERROR [EPOCH]`, `state`.
 //! `at MS` lets the time go on, waking the member whenever it asks for it.
@@ -57,6 +57,9 @@ fn topics(words: &[&str]) -> TopicImage {
     let mut image = TopicImage::new();
     for word in words {
         let (name, rest) = word.split_once('=').expect("name=count");
+        let (rest, rack) = rest
+            .split_once('@')
+            .map_or((rest, None), |(rest, rack)| (rest, Some(rack)));
         let (count, id) = rest.split_once('/').unwrap_or((rest, "0"));
         if count == "absent" {
             image.insert_absent(name);
@@ -64,6 +67,7 @@ fn topics(words: &[&str]) -> TopicImage {
         }
         let mut topic = GroupTopic::of(count.parse().unwrap());
         topic.id = Uuid::from_u128(id.parse().unwrap());
+        topic.racks = rack.map_or(Vec::new(), |rack| vec![[rack.into()].into(); topic.partitions as usize]);
         image.insert(name, topic);
     }
     image

@@ -42,11 +42,15 @@ impl ClassicMembership {
         topics.into_iter().collect()
     }
 
-    /// The leader joins again when a topic of the group is not what it was when it was divided.
+    /// The leader joins again when a topic of the group is not what it was when it was divided. Racks count only if it has one
+    /// itself, as in the Java client: a broker that restarts takes its rack out of the metadata for a while.
     pub(super) fn compare_metadata(&mut self, now: Time) {
         let Some(leading) = &self.leading else { return };
+        let with_racks = self.config.rack.is_some();
         let same = |topic: &Arc<str>| match (leading.divided.get(topic), self.topics.get(topic)) {
-            (Some(before), Some(after)) => before.partitions == after.partitions && before.racks == after.racks,
+            (Some(before), Some(after)) => {
+                before.partitions == after.partitions && (!with_racks || before.racks == after.racks)
+            }
             (before, after) => before.is_none() && after.is_none(),
         };
         if !leading.topics.iter().all(same) {

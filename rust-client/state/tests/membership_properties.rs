@@ -334,6 +334,8 @@ impl Driver {
     /// From here on everybody behaves. Gives the phase in which the member comes to rest.
     fn come_to_rest(&mut self, bits: u16) -> Phase {
         self.member.handle_subscribed(Subscription::to(TOPICS), self.now);
+        // Who is stable already has what it was given before, and needs a reason to be given something else.
+        self.member.handle_enforced("to come to rest".into(), self.now);
         self.metadata(0);
         for _ in 0..200 {
             self.drain();

@@ -48,6 +48,9 @@ pub enum ErrorKind {
     QueueFull,
     /// A position lies outside the log, or there is no position and no policy to find one.
     Offset,
+    /// The log was cut below what was read of it: records that were handed over are lost, others may stand in their place
+    /// (KIP-320). The error's offset is the position; its text says where the log parts from it.
+    LogTruncated,
     /// Records failed their checksum or cannot be read.
     Corrupt,
     /// The client was closed, or is closing.

@@ -248,6 +248,63 @@ async fn a_consumer_goes_on_when_its_broker_comes_back() {
     cluster.stop().await.unwrap();
 }
 
+/// A leader comes back with less of the log than it has told.
+async fn truncated(policy: &str) -> (tempfile::TempDir, Cluster, Consumer) {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::builder().data_dir(dir.path()).start().await.unwrap();
+    create(&cluster, "t", 1).await;
+    write(&cluster, "t", 0, 10, &[]).await;
+    let log = dir.path().join("t-0/00000000000000000000.log");
+    let kept = std::fs::metadata(&log).unwrap().len();
+    write(&cluster, "t", 10, 20, &[]).await;
+    let builder = reader(&cluster).auto_offset_reset(policy).assign([("t", 0)]);
+    let mut consumer = builder.build().await.unwrap();
+    consumer.seek(&tp("t", 0), 0).unwrap();
+    assert_eq!(numbers(&mut consumer, 20).await, (0..20).collect::<Vec<_>>());
+    let port = cluster.bootstrap_servers().rsplit(':').next().unwrap().parse().unwrap();
+    cluster.stop().await.unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(kept)
+        .unwrap();
+    let cluster = Cluster::builder()
+        .data_dir(dir.path())
+        .port(port)
+        .start()
+        .await
+        .unwrap();
+    (dir, cluster, consumer)
+}
+
+#[tokio::test]
+async fn after_a_truncation_reading_goes_on_where_the_log_parts_from_what_was_read() {
+    let (_dir, cluster, mut consumer) = truncated("latest").await;
+    write(&cluster, "t", 100, 130, &[]).await;
+    assert_eq!(
+        numbers(&mut consumer, 30).await,
+        (100..130).collect::<Vec<_>>(),
+        "the log is longer than what was read, and still none of its new records is skipped"
+    );
+}
+
+#[tokio::test]
+async fn without_a_policy_a_truncation_is_an_error_that_says_where() {
+    let (_dir, _cluster, mut consumer) = truncated("none").await;
+    let error = loop {
+        match tokio::time::timeout(PATIENCE, consumer.poll()).await.unwrap() {
+            Err(error) if error.kind() == ErrorKind::LogTruncated => break error,
+            Err(error) => assert!(error.retriable(), "{error}"),
+            Ok(records) => assert!(records.unwrap().is_empty()),
+        }
+    };
+    assert!(error.to_string().contains("parts from it at offset 10"), "{error}");
+    assert_eq!((error.offset(), error.partition()), (Some(20), Some(&tp("t", 0))));
+    consumer.seek(&tp("t", 0), 5).unwrap();
+    assert_eq!(numbers(&mut consumer, 5).await, (5..10).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn admin_calls_answer_for_each_topic() {
     let cluster = Cluster::start().await.unwrap();

@@ -102,7 +102,7 @@ impl From<ErrorKind> for Kind {
             ErrorKind::Fenced => Kind::Fenced,
             ErrorKind::TooLarge => Kind::TooLarge,
             ErrorKind::QueueFull => Kind::QueueFull,
-            ErrorKind::Offset => Kind::Offset,
+            ErrorKind::Offset | ErrorKind::LogTruncated => Kind::Offset,
             ErrorKind::Corrupt => Kind::Corrupt,
             ErrorKind::Closed => Kind::Closed,
             ErrorKind::Runtime => Kind::Runtime,

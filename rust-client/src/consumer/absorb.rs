@@ -8,14 +8,14 @@ use std::collections::HashMap;
 
 use ottla_client_state::Time;
 use ottla_client_state::metadata::{Leader, Node};
-use ottla_client_state::subscription::FetchTarget;
+use ottla_client_state::subscription::{Brought, FetchTarget};
 use ottla_protocol::messages::FetchResponse;
 use ottla_protocol::messages::fetch_response::{NodeEndpoint, PartitionData};
 use ottla_protocol::records::{RecordBatches, RecordError};
 use ottla_protocol::{ErrorCode, Uuid};
 
 use super::decode::CompletedFetch;
-use super::fetcher::{Fetched, Shared, State, TOPIC_IDS_FROM, out_of_range};
+use super::fetcher::{Fetched, Shared, State, TOPIC_IDS_FROM, diverging, out_of_range};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -71,6 +71,12 @@ fn absorb_partition(
     let code = ErrorCode::from_code(data.error_code).unwrap_or(ErrorCode::UnknownServerError);
     if code == ErrorCode::None {
         let mut state = shared.lock();
+        let end = (data.diverging_epoch.epoch, data.diverging_epoch.end_offset);
+        // Nobody was asked where they part unless the fetch told an epoch.
+        if end != (-1, -1) && target.last_epoch.is_some() {
+            diverging(&mut state, target, end, now);
+            return false;
+        }
         if data.preferred_read_replica >= 0 {
             let until = now.plus_ms(shared.config.client.metadata_max_age_ms);
             state
@@ -159,9 +165,13 @@ fn absorb_data(
         if !records.is_empty() {
             return Err(corrupt("the broker sent only the beginning of a batch".to_owned()));
         }
-        state
-            .subscription
-            .handle_fetched(partition, target.fence, target.offset, 0, data.high_watermark);
+        let nothing = Brought {
+            next_offset: target.offset,
+            last_epoch: None,
+            bytes: 0,
+            high_watermark: data.high_watermark,
+        };
+        state.subscription.handle_fetched(partition, target.fence, nothing);
         return Ok(());
     }
     if run.next_offset <= target.offset {
@@ -170,10 +180,13 @@ fn absorb_data(
             run.next_offset
         )));
     }
-    let wanted =
-        state
-            .subscription
-            .handle_fetched(partition, target.fence, run.next_offset, run.bytes, data.high_watermark);
+    let brought = Brought {
+        next_offset: run.next_offset,
+        last_epoch: Some(run.last_epoch).filter(|epoch| *epoch >= 0),
+        bytes: run.bytes,
+        high_watermark: data.high_watermark,
+    };
+    let wanted = state.subscription.handle_fetched(partition, target.fence, brought);
     if wanted {
         let whole = records.get(..run.bytes).unwrap_or_default();
         let aborted = (shared.isolation() == IsolationLevel::ReadCommitted).then(|| {
@@ -197,6 +210,8 @@ fn absorb_data(
 pub(super) struct Run {
     pub bytes: usize,
     next_offset: i64,
+    /// Of the last batch.
+    last_epoch: i32,
 }
 
 /// Reads the headers of all whole batches.
@@ -208,12 +223,14 @@ pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
     let mut run = Run {
         bytes: 0,
         next_offset: -1,
+        last_epoch: -1,
     };
     for batch in RecordBatches::new(records) {
         match batch {
             Ok(batch) => {
                 run.bytes += batch.size();
                 run.next_offset = run.next_offset.max(batch.next_offset());
+                run.last_epoch = batch.partition_leader_epoch();
             }
             Err(error) if run.bytes == 0 => return Err(error),
             Err(_) => break,

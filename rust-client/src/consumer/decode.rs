@@ -72,7 +72,11 @@ pub(super) enum Step {
     /// Records to hand over. `released` bytes of the buffer are done with.
     Records { chunk: Chunk, released: usize },
     /// Nothing to hand over, but the position moves: a control batch, an aborted or an empty one.
-    Skipped { next_offset: i64, released: usize },
+    Skipped {
+        next_offset: i64,
+        leader_epoch: i32,
+        released: usize,
+    },
     /// All was given out.
     End,
 }
@@ -150,6 +154,7 @@ impl OpenFetch {
         if batch.is_none() {
             return Ok(Some(Step::Skipped {
                 next_offset: self.position,
+                leader_epoch,
                 released: size,
             }));
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_client_state::metadata::ClusterSnapshot;
-use ottla_client_state::subscription::{FetchTarget, OutOfRange, Reset, SubscriptionState, Target};
+use ottla_client_state::subscription::{FetchTarget, OutOfRange, Reset, SubscriptionState, Target, Truncated};
 use ottla_client_state::{Time, TopicPartition};
 use ottla_protocol::messages::FetchRequest;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -26,6 +26,9 @@ use crate::net::Lane;
 
 /// From this version on topics have ids in Fetch, and no names.
 pub(super) const TOPIC_IDS_FROM: i16 = 13;
+
+/// From this version on a fetch tells the leader epoch of the record before its offset, and the answer where they part.
+const LAST_EPOCH_FROM: i16 = 12;
 
 /// The newest version of Fetch that is used. Version 18 is the last of Kafka 4.4.
 const CAP: i16 = 18;
@@ -479,7 +482,7 @@ async fn fetch(shared: &Shared, node_id: i32, plan: &Plan) -> Result<Fetched> {
         min_bytes: config.fetch_min_bytes,
         max_bytes: i32::try_from(plan.granted).unwrap_or(i32::MAX),
         isolation_level: config.isolation_level.code(),
-        topics: topics_of(&plan.targets, &snapshot, config.max_partition_fetch_bytes),
+        topics: topics_of(&plan.targets, &snapshot, config.max_partition_fetch_bytes, version),
         rack_id: &config.client_rack,
         ..Default::default()
     };
@@ -494,7 +497,12 @@ async fn fetch(shared: &Shared, node_id: i32, plan: &Plan) -> Result<Fetched> {
     })
 }
 
-fn topics_of<'a>(targets: &'a [FetchTarget], snapshot: &ClusterSnapshot, max_bytes: i32) -> Vec<FetchTopic<'a>> {
+fn topics_of<'a>(
+    targets: &'a [FetchTarget],
+    snapshot: &ClusterSnapshot,
+    max_bytes: i32,
+    version: i16,
+) -> Vec<FetchTopic<'a>> {
     let mut topics: BTreeMap<&str, Vec<FetchPartition>> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
     for target in targets {
@@ -508,6 +516,7 @@ fn topics_of<'a>(targets: &'a [FetchTarget], snapshot: &ClusterSnapshot, max_byt
             partition: *partition,
             current_leader_epoch: leader.map_or(-1, |leader| leader.epoch),
             fetch_offset: target.offset,
+            last_fetched_epoch: target.last_epoch.filter(|_| version >= LAST_EPOCH_FROM).unwrap_or(-1),
             partition_max_bytes: max_bytes,
             ..Default::default()
         });
@@ -571,6 +580,7 @@ pub(super) fn out_of_range(state: &mut State, target: &FetchTarget, log_start: i
         partition,
         offset,
         fence,
+        ..
     } = target;
     match state.subscription.handle_out_of_range(partition, *fence, *offset, now) {
         OutOfRange::Stale => {}
@@ -583,6 +593,38 @@ pub(super) fn out_of_range(state: &mut State, target: &FetchTarget, log_start: i
                  none; seek to where to go on"
             );
             let error = Error::new(ErrorKind::Offset, text).with_code(ErrorCode::OffsetOutOfRange);
+            state.report(error.with_partition(partition, Some(*offset)));
+            state.told_unplaced.insert(partition.clone());
+        }
+    }
+}
+
+/// What a log that was cut below a place leads to, told and logged. `end`: the leader epoch that the log shares with what
+/// was read, and the offset where it ends.
+pub(super) fn diverging(state: &mut State, target: &FetchTarget, end: (i32, i64), now: Time) {
+    let FetchTarget {
+        partition,
+        offset,
+        fence,
+        last_epoch,
+    } = target;
+    let (epoch, end_offset) = end;
+    match state
+        .subscription
+        .handle_diverging(partition, *fence, *offset, end, now)
+    {
+        Truncated::Stale => {}
+        Truncated::Moved(to) => tracing::warn!(
+            %partition, offset, ?last_epoch, epoch, to,
+            "the log was truncated: records that were read are lost; going on where the log parts from them"
+        ),
+        Truncated::Fail => {
+            let read = last_epoch.unwrap_or(-1);
+            let text = format!(
+                "{partition}: the log was truncated: what was read up to offset {offset} (leader epoch {read}) parts from \
+                 it at offset {end_offset} (leader epoch {epoch}), and auto.offset.reset is none; seek to where to go on"
+            );
+            let error = Error::new(ErrorKind::LogTruncated, text);
             state.report(error.with_partition(partition, Some(*offset)));
             state.told_unplaced.insert(partition.clone());
         }

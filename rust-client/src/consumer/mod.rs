@@ -103,6 +103,8 @@ impl ConsumerBuilder {
 /// - A position moves only when records are handed over; dropping a poll loses none.
 /// - No more than `fetch.buffer.memory` bytes wait for poll, but for a single batch larger than its fetch.
 /// - When a position has to be reset (`auto.offset.reset`), the log says so.
+/// - When a leader lost records that were read already (KIP-320; brokers since 2.7 tell), the partition goes on where its
+///   log and what was read part, and the log says so; without a policy that is [`ErrorKind::LogTruncated`].
 ///
 /// # Dangers
 /// - Without a consumer group nobody remembers the positions: keep [`ConsumerRecords::next_offsets`] and
@@ -471,13 +473,17 @@ impl Consumer {
         match step {
             Ok(Step::Records { chunk, released }) => {
                 buffer.release(released);
-                let current = subscription.advance(&partition, fence, chunk.next_offset, released);
+                let current = subscription.advance(&partition, fence, chunk.next_offset, chunk.leader_epoch, released);
                 reader.open = Some(open);
                 current.then_some(chunk)
             }
-            Ok(Step::Skipped { next_offset, released }) => {
+            Ok(Step::Skipped {
+                next_offset,
+                leader_epoch,
+                released,
+            }) => {
                 buffer.release(released);
-                subscription.advance(&partition, fence, next_offset, released);
+                subscription.advance(&partition, fence, next_offset, leader_epoch, released);
                 reader.open = Some(open);
                 None
             }

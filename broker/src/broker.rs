@@ -5,17 +5,18 @@
 //! accepted. Stop: the same way back; the marker of a clean stop comes last.
 //!
 //! Timers: one, each second, for fsync, checkpoints, retention and the removal of deleted files; another one for
-//! compaction, which may take long.
+//! compaction, which may take long; and one for the alarms of groups.
 
 use crate::assignments::Assignments;
 use crate::config::listeners::Listener;
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::Controller;
+use crate::coordinator::Coordinator;
 use crate::faults::Faults;
 use crate::fetch_sessions::FetchSessionCache;
 use crate::log::disk::RealDisk;
 use crate::log::{LogManager, ManagerConfig, ManagerError};
-use crate::quorum::QuorumError;
+use crate::quorum::{MetadataSubscriber, QuorumError};
 use crate::replica_manager::{Leadership, ReplicaManager};
 use crate::security::{self, SecurityError};
 use crate::server::{self, AcceptLimits, BoundListener, Server};
@@ -56,6 +57,8 @@ pub struct BrokerShared {
     pub replica_manager: Arc<ReplicaManager>,
     /// The fetch sessions of this broker's clients.
     pub fetch_sessions: FetchSessionCache,
+    /// The groups whose coordinator this broker is.
+    pub coordinator: Arc<Coordinator>,
     /// What goes wrong on request.
     pub faults: Faults,
     /// The epoch of this registration; goes into the marker of a clean stop.
@@ -170,7 +173,7 @@ pub struct Broker {
 struct Running {
     shared: Arc<BrokerShared>,
     server: Server,
-    timers: [JoinHandle<()>; 2],
+    timers: [JoinHandle<()>; 3],
 }
 
 impl Running {
@@ -215,6 +218,7 @@ impl Broker {
             timers: [
                 tokio::spawn(look_after(Arc::clone(&shared.log_manager), flush_interval)),
                 tokio::spawn(compact(Arc::clone(&shared.log_manager), backoff)),
+                tokio::spawn(Arc::clone(&shared.coordinator).keep_time(shared.faults.signals())),
             ],
             shared,
         };
@@ -360,6 +364,9 @@ fn open(config: Arc<BrokerConfig>) -> Result<BrokerShared, BrokerError> {
     log_manager.load_logs(&|topic| assignments.log_config(&image, topic), now_ms())?;
     assignments.load(&image);
     controller.subscribe(Arc::new(assignments));
+    // After the assignments: a partition is there before its groups are loaded.
+    let coordinator = Arc::new(Coordinator::new(config.groups.clone(), Arc::clone(&replica_manager)));
+    controller.subscribe(Arc::clone(&coordinator) as Arc<dyn MetadataSubscriber>);
     Ok(BrokerShared {
         node_id: config.node_id,
         cluster_id: log_manager.cluster_id().to_owned(),
@@ -368,6 +375,7 @@ fn open(config: Arc<BrokerConfig>) -> Result<BrokerShared, BrokerError> {
         controller,
         log_manager,
         replica_manager,
+        coordinator,
         faults: Faults::default(),
         broker_epoch: AtomicI64::new(-1),
     })

@@ -13,6 +13,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// `group.initial.rebalance.delay.ms` unless it is given: a test need not wait for members that do not come. A broker of
+/// its own waits 3 seconds, as Apache Kafka does.
+const INITIAL_REBALANCE_DELAY_MS: &str = "0";
+/// `offsets.topic.num.partitions` unless it is given: a test has few groups. A broker of its own has 50.
+const OFFSETS_PARTITIONS: &str = "5";
+
 /// A running cluster of one broker.
 ///
 /// Dropping it stops the broker as [`Broker`] does; [`stop`](Cluster::stop) also waits and reports.
@@ -142,6 +148,9 @@ impl ClusterBuilder {
 
     /// Starts the broker. It answers requests when this returns.
     ///
+    /// Where nothing else is set, a first member does not wait for others (`group.initial.rebalance.delay.ms` is 0) and
+    /// `__consumer_offsets` has 5 partitions; all other defaults are those of [`BrokerConfig`].
+    ///
     /// # Errors
     /// A property is refused, the port is taken, or the data directory cannot be used.
     pub async fn start(self) -> Result<Cluster, BrokerError> {
@@ -164,6 +173,11 @@ impl ClusterBuilder {
         };
         default("log.dirs", data.path().display().to_string());
         default("listeners", format!("PLAINTEXT://127.0.0.1:{port}"));
+        default(
+            "group.initial.rebalance.delay.ms",
+            INITIAL_REBALANCE_DELAY_MS.to_owned(),
+        );
+        default("offsets.topic.num.partitions", OFFSETS_PARTITIONS.to_owned());
         let broker = Broker::start(BrokerConfig::from_pairs(properties)?).await?;
         Ok(Cluster { broker, data })
     }

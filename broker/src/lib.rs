@@ -4,7 +4,7 @@
 //! server      accepts          -> security (TLS) -> connection
 //! connection  frames           -> dispatch      (requests in order, responses in order)
 //! dispatch    decoded requests -> handlers      (the table of what is served)
-//! handlers    meaning          -> replica_manager (records), controller (metadata)
+//! handlers    meaning          -> replica_manager (records), controller (metadata), coordinator (groups)
 //! faults      rules            -> connection    (what goes wrong on request)
 //! ```
 
@@ -13,6 +13,7 @@ pub mod broker;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod coordinator;
 pub mod dispatch;
 pub mod embedded;
 pub mod faults;

@@ -156,8 +156,32 @@ impl Partition {
     ///
     /// With `all` (`acks=all`) nothing is written unless enough replicas are in sync.
     pub fn append(&self, records: &[u8], all: bool, now_ms: i64) -> Result<AppendInfo, PartitionError> {
-        let bytes = records.len();
+        self.append_locked(&mut lock(&self.state), records, all, AppendOrigin::Client, now_ms)
+    }
+
+    /// Appends what a coordinator of this broker has decided in `leader_epoch`, if we still lead in it.
+    pub fn append_as_coordinator(
+        &self,
+        records: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo, PartitionError> {
         let mut state = lock(&self.state);
+        if state.leader_epoch() != leader_epoch {
+            return Err(PartitionError::NotLeader(self.leadership()));
+        }
+        self.append_locked(&mut state, records, true, AppendOrigin::Coordinator, now_ms)
+    }
+
+    fn append_locked(
+        &self,
+        state: &mut PartitionState,
+        records: &[u8],
+        all: bool,
+        origin: AppendOrigin,
+        now_ms: i64,
+    ) -> Result<AppendInfo, PartitionError> {
+        let bytes = records.len();
         if !state.is_leader() {
             return Err(PartitionError::NotLeader(self.leadership()));
         }
@@ -166,7 +190,7 @@ impl Partition {
         }
         let appended = self
             .log
-            .append_as_leader(records, state.leader_epoch(), AppendOrigin::Client, now_ms)?;
+            .append_as_leader(records, state.leader_epoch(), origin, now_ms)?;
         let moved = state.appended(appended.last_offset + 1);
         self.publish(moved, bytes as i64);
         Ok(appended)

@@ -28,7 +28,14 @@ fn encode<'a, M: Message<'a> + Request>(version: i16, body: &M) -> (ApiKey, Vec<
 
 /// A request to each API: what it names exists, or does not but could.
 fn requests(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
-    [records(id, version), topics(version), lookups(version)].concat()
+    [
+        records(id, version),
+        topics(version),
+        lookups(version),
+        members(version),
+        offsets(id, version),
+    ]
+    .concat()
 }
 
 fn records(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
@@ -118,6 +125,94 @@ fn topics(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
         encode(version, &delete),
         encode(version, &partitions),
         encode(version, &alter),
+    ]
+}
+
+/// What members of groups send, and what asks about groups.
+fn members(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
+    let join = JoinGroupRequest {
+        group_id: "g",
+        protocol_type: "consumer",
+        ..Default::default()
+    };
+    let sync = SyncGroupRequest {
+        group_id: "g",
+        ..Default::default()
+    };
+    let heartbeat = HeartbeatRequest {
+        group_id: "g",
+        ..Default::default()
+    };
+    let member = leave_group_request::MemberIdentity {
+        member_id: "m",
+        ..Default::default()
+    };
+    let leave = LeaveGroupRequest {
+        group_id: "g",
+        member_id: if version < 3 { "m" } else { "" },
+        members: if version < 3 { vec![] } else { vec![member] },
+    };
+    let describe = DescribeGroupsRequest {
+        groups: vec!["g"],
+        ..Default::default()
+    };
+    let delete = DeleteGroupsRequest {
+        groups_names: vec!["g"],
+    };
+    vec![
+        encode(version, &join),
+        encode(version, &sync),
+        encode(version, &heartbeat),
+        encode(version, &leave),
+        encode(version, &describe),
+        encode(version, &ListGroupsRequest::default()),
+        encode(version, &delete),
+    ]
+}
+
+/// What concerns the offsets of groups.
+fn offsets(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
+    let (name, topic_id) = if version < 10 { ("t", Uuid::ZERO) } else { ("", id) };
+    let commit = OffsetCommitRequest {
+        group_id: "g",
+        topics: vec![offset_commit_request::OffsetCommitRequestTopic {
+            name,
+            topic_id,
+            partitions: vec![offset_commit_request::OffsetCommitRequestPartition::default()],
+        }],
+        ..Default::default()
+    };
+    let single = offset_fetch_request::OffsetFetchRequestTopic {
+        name: "t",
+        partition_indexes: vec![0],
+    };
+    let group = offset_fetch_request::OffsetFetchRequestGroup {
+        group_id: "g",
+        member_epoch: -1,
+        topics: Some(vec![offset_fetch_request::OffsetFetchRequestTopics {
+            name,
+            topic_id,
+            partition_indexes: vec![0],
+        }]),
+        ..Default::default()
+    };
+    let fetch = OffsetFetchRequest {
+        group_id: if version < 8 { "g" } else { "" },
+        topics: if version < 8 { Some(vec![single]) } else { Some(vec![]) },
+        groups: if version < 8 { vec![] } else { vec![group] },
+        ..Default::default()
+    };
+    let delete = OffsetDeleteRequest {
+        group_id: "g",
+        topics: vec![offset_delete_request::OffsetDeleteRequestTopic {
+            name: "t",
+            partitions: vec![offset_delete_request::OffsetDeleteRequestPartition { partition_index: 0 }],
+        }],
+    };
+    vec![
+        encode(version, &commit),
+        encode(version, &fetch),
+        encode(version, &delete),
     ]
 }
 
@@ -254,7 +349,8 @@ async fn an_error_after_has_its_place_in_every_version_of_every_api() {
         .await;
     let response = all.decode();
     let names: Vec<_> = response.topics.iter().filter_map(|topic| topic.name).collect();
-    assert_eq!(names, ["new", "unheard-of"], "all were carried out");
+    let expected = ["__consumer_offsets", "new", "unheard-of"];
+    assert_eq!(names, expected, "all were carried out");
 }
 
 #[tokio::test]
@@ -270,7 +366,10 @@ async fn the_throttle_time_is_told_in_every_version_that_can() {
             ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => i16::MAX,
             ApiKey::Metadata => 3,
             ApiKey::FindCoordinator | ApiKey::ApiVersions => 1,
-            ApiKey::ListOffsets => 2,
+            ApiKey::Heartbeat | ApiKey::LeaveGroup | ApiKey::SyncGroup => 1,
+            ApiKey::DescribeGroups | ApiKey::ListGroups => 1,
+            ApiKey::ListOffsets | ApiKey::JoinGroup => 2,
+            ApiKey::OffsetCommit | ApiKey::OffsetFetch => 3,
             _ => 0,
         };
         let told = answer.contains("throttle_time_ms: 4711");

@@ -411,31 +411,31 @@ pub static KEYS: &[Key] = keys! {
         "Threads that fetch from another broker."
 
     // Groups and transactions.
-    "offsets.topic.num.partitions" Int = "50", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.topic.num.partitions" Int = "50", Rule::AtLeast(1), Obeyed;
         "Partitions of __consumer_offsets."
-    "offsets.topic.replication.factor" Short = "1", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.topic.replication.factor" Short = "1", Rule::AtLeast(1), Obeyed;
         "Replicas of __consumer_offsets. Apache Kafka's default is 3."
-    "offsets.topic.segment.bytes" Int = "104857600", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.topic.segment.bytes" Int = "104857600", Rule::AtLeast(1), Obeyed;
         "The size of a segment of __consumer_offsets."
-    "offsets.topic.compression.codec" Int = "0", Rule::Between(0, 4), Idle(NO_GROUPS);
+    "offsets.topic.compression.codec" Int = "0", Rule::Between(0, 4), Obeyed;
         "The codec of __consumer_offsets."
-    "offsets.retention.minutes" Int = "10080", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.retention.minutes" Int = "10080", Rule::AtLeast(1), Obeyed;
         "How long committed offsets of an empty group are kept."
-    "offsets.retention.check.interval.ms" Long = "600000", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.retention.check.interval.ms" Long = "600000", Rule::AtLeast(1), Obeyed;
         "How often expired offsets are looked for."
-    "offsets.commit.timeout.ms" Int = "5000", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.commit.timeout.ms" Int = "5000", Rule::AtLeast(1), Obeyed;
         "How long a commit waits for its replicas."
-    "offsets.load.buffer.size" Int = "5242880", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "offsets.load.buffer.size" Int = "5242880", Rule::AtLeast(1), Obeyed;
         "How much of __consumer_offsets is read at a time."
-    "offset.metadata.max.bytes" Int = "4096", Rule::AtLeast(0), Idle(NO_GROUPS);
+    "offset.metadata.max.bytes" Int = "4096", Rule::AtLeast(0), Obeyed;
         "The longest text that a commit may carry."
-    "group.initial.rebalance.delay.ms" Int = "3000", Rule::AtLeast(0), Idle(NO_GROUPS);
+    "group.initial.rebalance.delay.ms" Int = "3000", Rule::AtLeast(0), Obeyed;
         "How long a new group waits for members."
-    "group.min.session.timeout.ms" Int = "6000", Rule::AtLeast(0), Idle(NO_GROUPS);
+    "group.min.session.timeout.ms" Int = "6000", Rule::AtLeast(0), Obeyed;
         "The shortest session a member may ask for."
-    "group.max.session.timeout.ms" Int = "1800000", Rule::AtLeast(0), Idle(NO_GROUPS);
+    "group.max.session.timeout.ms" Int = "1800000", Rule::AtLeast(0), Obeyed;
         "The longest session a member may ask for."
-    "group.max.size" Int = "2147483647", Rule::AtLeast(1), Idle(NO_GROUPS);
+    "group.max.size" Int = "2147483647", Rule::AtLeast(1), Obeyed;
         "The most members of a group."
     "transaction.state.log.num.partitions" Int = "50", Rule::AtLeast(1), Idle(NO_TRANSACTIONS);
         "Partitions of __transaction_state."

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod groups;
 pub mod jaas;
 pub mod keys;
 pub mod listeners;
@@ -100,6 +101,9 @@ pub struct BrokerConfig {
     pub metadata_log_segment_bytes: u32,
     /// `metadata.log.segment.ms`. Default 7 days.
     pub metadata_log_segment_ms: i64,
+
+    /// Consumer groups and where they are kept.
+    pub groups: groups::GroupKeys,
 
     given: BTreeMap<String, String>,
     warnings: Vec<String>,
@@ -457,6 +461,7 @@ fn read(values: &Values<'_>) -> Result<BrokerConfig, ConfigError> {
         producer_id_expiration_ms: values.number("producer.id.expiration.ms")?,
         metadata_log_segment_bytes: values.number("metadata.log.segment.bytes")?,
         metadata_log_segment_ms: values.number("metadata.log.segment.ms")?,
+        groups: groups::read(values)?,
         given: BTreeMap::new(),
         warnings: Vec::new(),
     })

@@ -190,8 +190,8 @@ async fn a_configuration_that_is_not_allowed_any_more_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let opened = registered(dir.path()).await;
     let mut overrides = BTreeMap::new();
-    overrides.insert("cleanup.policy".to_owned(), "compact".to_owned());
+    overrides.insert("cleanup.policy".to_owned(), "shred".to_owned());
     overrides.insert("retention.ms".to_owned(), "7".to_owned());
     let kept = TopicConfig::lenient(&opened.controller.config, &overrides, "t").log_config(&opened.controller.config);
-    assert_eq!((kept.compact, kept.retention_ms), (false, 7));
+    assert_eq!((kept.compact, kept.delete, kept.retention_ms), (false, true, 7));
 }

@@ -39,6 +39,7 @@
 
 mod act;
 mod answers;
+mod group_places;
 mod places;
 mod rule;
 mod text;

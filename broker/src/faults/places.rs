@@ -23,6 +23,16 @@ macro_rules! for_api {
             ApiKey::ListOffsets => $function::<ListOffsetsRequest<'_>>($($argument),*),
             ApiKey::Metadata => $function::<MetadataRequest<'_>>($($argument),*),
             ApiKey::FindCoordinator => $function::<FindCoordinatorRequest<'_>>($($argument),*),
+            ApiKey::OffsetCommit => $function::<OffsetCommitRequest<'_>>($($argument),*),
+            ApiKey::OffsetFetch => $function::<OffsetFetchRequest<'_>>($($argument),*),
+            ApiKey::JoinGroup => $function::<JoinGroupRequest<'_>>($($argument),*),
+            ApiKey::Heartbeat => $function::<HeartbeatRequest<'_>>($($argument),*),
+            ApiKey::LeaveGroup => $function::<LeaveGroupRequest<'_>>($($argument),*),
+            ApiKey::SyncGroup => $function::<SyncGroupRequest<'_>>($($argument),*),
+            ApiKey::DescribeGroups => $function::<DescribeGroupsRequest<'_>>($($argument),*),
+            ApiKey::ListGroups => $function::<ListGroupsRequest<'_>>($($argument),*),
+            ApiKey::DeleteGroups => $function::<DeleteGroupsRequest<'_>>($($argument),*),
+            ApiKey::OffsetDelete => $function::<OffsetDeleteRequest<'_>>($($argument),*),
             ApiKey::SaslHandshake => $function::<SaslHandshakeRequest<'_>>($($argument),*),
             ApiKey::ApiVersions => $function::<ApiVersionsRequest<'_>>($($argument),*),
             ApiKey::CreateTopics => $function::<CreateTopicsRequest<'_>>($($argument),*),
@@ -70,7 +80,7 @@ pub(super) trait Places<'a>: Message<'a> + Request {
 }
 
 /// Splits a list in what stays and what is meant.
-fn part<T>(list: Vec<T>, meant: impl FnMut(&T) -> bool) -> (Vec<T>, Vec<T>) {
+pub(super) fn part<T>(list: Vec<T>, meant: impl FnMut(&T) -> bool) -> (Vec<T>, Vec<T>) {
     let (meant, rest) = list.into_iter().partition(meant);
     (rest, meant)
 }
@@ -82,6 +92,7 @@ macro_rules! throttle {
         }
     };
 }
+pub(super) use throttle;
 
 impl<'a> Places<'a> for ProduceRequest<'a> {
     throttle!();
@@ -300,6 +311,24 @@ impl<'a> Places<'a> for FindCoordinatorRequest<'a> {
 
     fn touches(&self, _target: &Target) -> bool {
         false
+    }
+
+    fn without_effect(self, _target: &Target, version: i16) -> Parts<Self, FindCoordinatorResponse<'a>> {
+        // The first request for a group would create __consumer_offsets.
+        let coordinator = |key: &&'a str| find_coordinator_response::Coordinator {
+            key,
+            ..Default::default()
+        };
+        let coordinators = if version < 4 {
+            Vec::new()
+        } else {
+            self.coordinator_keys.iter().map(coordinator).collect()
+        };
+        let answer = FindCoordinatorResponse {
+            coordinators,
+            ..FindCoordinatorResponse::default()
+        };
+        (None, Some(answer))
     }
 
     fn spoil(answer: &mut FindCoordinatorResponse<'_>, _target: &Target, code: WireCode, version: i16) {

@@ -10,8 +10,6 @@
 //! - `validate_only` decides and writes nothing. After `timeout_ms` (if above 0) the answer is REQUEST_TIMED_OUT, and the
 //!   topics may still come into being.
 //! - Versions 5 and up answer the configuration in force, version 7 the topic id.
-//!
-//! Not supported: `cleanup.policy=compact` and what belongs to it (INVALID_CONFIG).
 
 use super::{Context, Reply};
 use crate::config::BrokerConfig;
@@ -175,21 +173,5 @@ mod tests {
         let refused = &response.topics[1];
         assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
         assert!(refused.error_message.unwrap().contains("twice"));
-    }
-
-    #[tokio::test]
-    async fn a_compacted_topic_is_refused_in_clear_words() {
-        let broker = controller(&[]).await;
-        let wish = NewTopic {
-            name: "t",
-            partitions: 1,
-            replication_factor: 1,
-            configs: vec![("cleanup.policy", Some("compact"))],
-            ..NewTopic::default()
-        };
-        let results = broker.controller.create_topics(&[wish], false, 1000).await;
-        let error = results[0].clone().unwrap_err();
-        assert_eq!(error.code, ErrorCode::InvalidConfig);
-        assert!(error.message.contains("log compaction is not available yet"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Produce (key 0), versions 3 to 13.
 //!
-//! - Checked in this order: acks, topic and partition, the shape of the records (one batch of format 2; zstd only from
+//! - Checked in this order: acks, topic and partition, that the topic is not the broker's own
+//!   (INVALID_TOPIC_EXCEPTION), the shape of the records (one batch of format 2; zstd only from
 //!   version 7), leadership, `min.insync.replicas` (acks=all), then what the log checks: size, CRC, records, producer
 //!   sequence.
 //! - Records are copied once, from the frame to the log's tail, where they get their offsets.
@@ -20,6 +21,7 @@ use crate::log::RefusedRecord;
 use crate::purgatory::Waiter;
 use crate::replica_manager::{HostedTopic, Leadership, Partition, PartitionError};
 use bytes::Bytes;
+use ottla_broker_state::controller::names;
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use ottla_protocol::messages::produce_response::{
@@ -179,6 +181,10 @@ impl Call<'_> {
             result: match (&topic, self.acks) {
                 (_, ..-1 | 2..) => Err(Failure::new(ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1")),
                 (None, _) => Err(unknown.into()),
+                (Some(topic), _) if names::is_internal(topic.name()) => Err(Failure::new(
+                    ErrorCode::InvalidTopicException,
+                    "the topic belongs to the broker, and nobody else writes to it",
+                )),
                 (Some(topic), _) => self.append(topic, part),
             },
         };

@@ -122,7 +122,8 @@ fn check_header(batch: &RecordBatch<'_>, config: &LogConfig, origin: AppendOrigi
             batch.base_offset()
         )));
     }
-    if batch.size() > config.max_message_bytes {
+    // A coordinator keeps to bounds of its own.
+    if origin == AppendOrigin::Client && batch.size() > config.max_message_bytes {
         return Err(AppendError::TooLarge {
             size: batch.size(),
             limit: config.max_message_bytes,

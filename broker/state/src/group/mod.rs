@@ -50,6 +50,17 @@ pub use timers::{TimerKey, TimerKind, Timers};
 /// The protocol type of consumers, as they name it themselves.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
+/// The partition of `__consumer_offsets` that keeps `group`, of `count`: Java's hash of the name, as in Kafka. `None` if
+/// there are none.
+pub fn partition_of(group: &str, count: usize) -> Option<i32> {
+    let count = i32::try_from(count).ok().filter(|count| *count > 0)?;
+    let hash = group
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Java's own absolute value of the lowest number is negative; Kafka takes 0 for it.
+    Some(hash.checked_abs().unwrap_or(0) % count)
+}
+
 /// What a coordinator was configured to do. Names and defaults are Kafka's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -212,4 +223,22 @@ pub struct LeftMember {
     pub instance_id: Option<Arc<str>>,
     /// What went wrong.
     pub error: ErrorCode,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_lies_where_java_would_put_it() {
+        // Values of "...".hashCode() in Java.
+        assert_eq!(partition_of("", 50), Some(0));
+        assert_eq!(partition_of("a", 50), Some(97 % 50));
+        assert_eq!(partition_of("hello", 50), Some(99_162_322 % 50));
+        // Its hash is -2147483648.
+        assert_eq!(partition_of("polygenelubricants", 50), Some(0));
+        // Two units of UTF-16: 0xd83d * 31 + 0xde00.
+        assert_eq!(partition_of("\u{1f600}", 7), Some((0xd83d * 31 + 0xde00) % 7));
+        assert_eq!(partition_of("a", 0), None);
+    }
 }

@@ -7,6 +7,7 @@ use ottla_protocol::messages::{
     HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetDeleteRequest, SyncGroupRequest,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use super::classic::{ClassicGroup, ClassicState};
@@ -96,6 +97,16 @@ pub struct GroupShard {
     expiry_at: Time,
     /// The groups whose offsets are still to be looked through.
     expiring: VecDeque<Arc<str>>,
+}
+
+impl fmt::Debug for GroupShard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("GroupShard")
+            .field("groups", &self.groups.len())
+            .field("loading", &self.loading)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GroupShard {

@@ -18,6 +18,9 @@ const FIRST_VERSION_WITH_KNOWN_ID: i16 = 4;
 /// From this version on a leader can be told that it need not assign (KIP-814).
 const FIRST_VERSION_WITH_SKIP: i16 = 9;
 
+/// How many characters of a name go into the id of its member.
+const ID_PREFIX_MAX: usize = 1_024;
+
 /// A request to join, as far as it matters.
 struct Joining<'a> {
     request: &'a JoinGroupRequest<'a>,
@@ -45,6 +48,8 @@ impl Joining<'_> {
     /// A new id: the instance's or the client's, and what nobody else has.
     fn new_member_id(&self) -> Arc<str> {
         let name = self.request.group_instance_id.unwrap_or(self.client.id);
+        // A name that is as long as a string may be would make an id that no record can hold.
+        let name: String = name.chars().take(ID_PREFIX_MAX).collect();
         format!("{name}-{}", hyphenated(self.client.fresh_id)).into()
     }
 }

@@ -1,0 +1,57 @@
+//! DeleteGroups (key 42), versions 0 to 3.
+//!
+//! - Each group by itself, with its offsets: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP while it has members, NOT_COORDINATOR,
+//!   COORDINATOR_LOAD_IN_PROGRESS. A name that occurs twice is answered twice, the second time as what is left.
+
+use super::{Context, Reply, ReplyTo};
+use crate::coordinator::Commit;
+use ottla_protocol::frame::RequestHeader;
+use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
+use ottla_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+use ottla_protocol::{ApiKey, ErrorCode};
+
+/// Carries out one request.
+pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: DeleteGroupsRequest<'_>) -> Reply {
+    let to = ReplyTo::new(ApiKey::DeleteGroups, header);
+    let coordinator = &context.broker.coordinator;
+    let mut commits: Vec<(usize, Commit)> = Vec::new();
+    let mut results: Vec<(String, ErrorCode)> = Vec::with_capacity(request.groups_names.len());
+    for id in &request.groups_names {
+        let code = match coordinator.operate(id, |shard, _| shard.delete_group(id)) {
+            Ok((Ok(()), commit)) => {
+                if !commit.is_done() {
+                    commits.push((results.len(), commit));
+                }
+                tracing::info!(group = id, "deleted the group");
+                ErrorCode::None
+            }
+            Ok((Err(code), _)) | Err(code) => code,
+        };
+        results.push(((*id).to_owned(), code));
+    }
+    if commits.is_empty() {
+        return respond(to, &results);
+    }
+    Reply::Parked(Box::pin(async move {
+        for (index, commit) in commits {
+            if let (Err(code), Some((_, result))) = (commit.done().await, results.get_mut(index)) {
+                *result = code;
+            }
+        }
+        respond(to, &results)
+    }))
+}
+
+fn respond(to: ReplyTo, results: &[(String, ErrorCode)]) -> Reply {
+    to.with(&DeleteGroupsResponse {
+        results: results
+            .iter()
+            .map(|(group_id, code)| DeletableGroupResult {
+                group_id,
+                error_code: code.code(),
+                ..DeletableGroupResult::default()
+            })
+            .collect(),
+        ..DeleteGroupsResponse::default()
+    })
+}

@@ -1,0 +1,49 @@
+//! What the handlers of groups have in common.
+
+use crate::coordinator::{Commit, Promise, Released};
+use crate::handlers::{Context, Reply};
+use ottla_broker_state::group::{Client, GroupReply};
+use ottla_protocol::wire::Uuid;
+use ottla_protocol::{ErrorCode, frame};
+use rand::RngExt;
+
+/// Answers when the records are committed, or at once if they are. `respond` is told what went wrong with them.
+pub fn when_committed(commit: Commit, respond: impl FnOnce(Result<(), ErrorCode>) -> Reply + Send + 'static) -> Reply {
+    if commit.is_done() {
+        return respond(Ok(()));
+    }
+    Reply::Parked(Box::pin(async move { respond(commit.done().await) }))
+}
+
+/// The same for what may have to wait for other members first. `pick` finds the answer among those of all APIs.
+pub fn when_kept<T: Send + 'static>(
+    promise: Promise<T>,
+    pick: impl FnOnce(GroupReply) -> Option<T> + Send + 'static,
+    respond: impl FnOnce(Result<T, ErrorCode>) -> Reply + Send + 'static,
+) -> Reply {
+    match promise {
+        Promise::Now(Released { reply, commit }) => when_committed(commit, |done| respond(done.map(|()| reply))),
+        Promise::Later(receiver) => Reply::Parked(Box::pin(async move {
+            // Nobody answers any more if the coordinator has moved.
+            let Ok(Released { reply, commit }) = receiver.await else {
+                return respond(Err(ErrorCode::NotCoordinator));
+            };
+            let done = if commit.is_done() { Ok(()) } else { commit.done().await };
+            respond(done.and_then(|()| pick(reply).ok_or(ErrorCode::UnknownServerError)))
+        })),
+    }
+}
+
+/// The address of the client, as Java prints it and `kafka-consumer-groups.sh` shows it.
+pub fn host(context: &Context) -> String {
+    format!("/{}", context.peer.ip())
+}
+
+/// Who is asking.
+pub fn client<'a>(header: &frame::RequestHeader<'a>, host: &'a str) -> Client<'a> {
+    Client {
+        id: header.client_id.unwrap_or_default(),
+        host,
+        fresh_id: Uuid::from_random_bytes(rand::rng().random()),
+    }
+}

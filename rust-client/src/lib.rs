@@ -111,9 +111,9 @@ pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_client_state::partitioner::{Partitioner, UnknownPartitioner};
 pub use ottla_protocol::{ErrorCode, Uuid};
 pub use producer::{
-    Acknowledgement, BrokerMetrics, Closed, Delivery, Flushed, Gathered, Histogram, IntoReports, OutgoingRecord,
-    PartitionerError, Producer, ProducerBuilder, ProducerEvent, ProducerMetrics, ProducerObserver, Report, Reported,
-    Reports, Topic, TopicMetrics, TrySendError, Unplaced,
+    Acknowledgement, BatchReport, BrokerMetrics, Closed, Delivery, Flushed, Gathered, Histogram, IntoReports,
+    NotQueued, OutgoingRecord, PartitionerError, Producer, ProducerBuilder, ProducerEvent, ProducerMetrics,
+    ProducerObserver, Report, Reported, Reports, Stretch, Tags, Topic, TopicMetrics, TrySendError, Unplaced,
 };
 pub use record::{Header, Headers, RawHeaders, Record, RecordMetadata, TimestampType, TopicPartition};
 

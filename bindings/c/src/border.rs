@@ -129,19 +129,26 @@ impl Given {
         unsafe { place.as_mut() }
     }
 
-    /// A structure that begins with its size as the caller knows it: `size` bytes of it, the rest from `whole`.
+    /// Does something with a structure that begins with its size as the caller knows it: `size` bytes of it, the rest from
+    /// `whole`. One that is as large as ours is not copied.
     #[inline]
-    pub fn sized<T: Copy>(self, first: *const T, whole: T, what: &str) -> Result<T, Error> {
+    pub fn with_sized<T: Copy, R>(
+        self,
+        first: *const T,
+        whole: T,
+        what: &str,
+        then: impl FnOnce(&T) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let size = self.size_of(first, what)?;
         if size == size_of::<T>() {
             // SAFETY: `self` is the caller's word, and the caller's structure is ours.
-            return Ok(unsafe { *first });
+            return then(unsafe { &*first });
         }
         let mut copy = whole;
         let bytes = size.min(size_of::<T>());
         // SAFETY: both are plain data of at least `bytes` bytes, and a prefix of the structure is one of the same.
         unsafe { std::ptr::copy_nonoverlapping(first.cast::<u8>(), (&raw mut copy).cast::<u8>(), bytes) };
-        Ok(copy)
+        then(&copy)
     }
 
     /// Writes a structure that begins with its size: as much of it as the caller has room for, but not the size itself.

@@ -144,6 +144,16 @@ impl<T> Table<T> {
         Ok(std::ptr::without_provenance_mut(number))
     }
 
+    /// Does something with the client of a handle: as [`get`](Table::get), for calls that are made for each record.
+    #[inline]
+    pub fn with<H, R>(&self, handle: *const H, then: impl FnOnce(&T) -> Result<R, Error>) -> Result<R, Error> {
+        let (_, place, generation) = self.find(handle)?;
+        match &*place.held.load() {
+            Some(found) if found.generation == generation => then(&found.client),
+            _ => Err(self.not_one(handle)),
+        }
+    }
+
     /// The client of a handle.
     #[inline]
     pub fn get<H>(&self, handle: *const H) -> Result<InUse<'_, T>, Error> {

@@ -156,9 +156,9 @@ pub unsafe extern "C" fn ottla_producer_send(
     error: *mut *mut ottla_error,
 ) -> i32 {
     ffi!(error, |given| {
-        let client = PRODUCERS.get(producer)?;
-        let record = given.sized(record, EMPTY_RECORD, "record")?;
-        send(given, &client, &record)
+        PRODUCERS.with(producer, |client| {
+            given.with_sized(record, EMPTY_RECORD, "record", |record| send(given, client, record))
+        })
     })
 }
 
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn ottla_producer_send_batch(
         let size = given.size_of(records, "records")?;
         for nth in 0..count {
             let record = records.wrapping_byte_add(nth * size);
-            send(given, &client, &given.sized(record, EMPTY_RECORD, "records")?)?;
+            given.with_sized(record, EMPTY_RECORD, "records", |record| send(given, &client, record))?;
             *sent += 1;
         }
         Ok(())

@@ -1,14 +1,13 @@
-//! Delivery reports, one at a time, out of the runs in which the core gives them.
+//! Delivery reports, one at a time, out of what the core tells of whole batches.
 //!
-//! In: runs. Out: structures in the caller's array, or calls of the caller's function. What a report points to stays until
+//! In: batch reports. Out: structures in the caller's array, or calls of the caller's function. What a report points to stays until
 //! the next poll: names of topics until the producer is gone, errors until then.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
-use std::sync::Arc;
 
-use ottla_bindings_core::{Error, Gathered, Report, TopicPartition};
+use ottla_bindings_core::{BatchReport, Error, Gathered, Tags};
 
 use crate::border::c_string;
 use crate::error::{OTTLA_OK, ottla_error, ottla_persisted, persisted};
@@ -51,13 +50,15 @@ impl ottla_report {
     };
 }
 
-/// The way from runs to reports.
+/// The way from batches to reports.
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
-    runs: VecDeque<Report>,
-    /// How far the first run was told.
-    told: u32,
-    current: Option<Current>,
+    batches: VecDeque<BatchReport>,
+    /// How far the first batch was told: the stretch, and how many records of it.
+    stretch: usize,
+    told: usize,
+    /// What all reports of the first batch have in common, once the first of them was told.
+    current: Option<ottla_report>,
     topics: HashMap<String, CString>,
     errors: Errors,
 }
@@ -66,99 +67,91 @@ pub(crate) struct Telling {
 #[allow(clippy::vec_box)]
 type Errors = Vec<Box<ottla_error>>;
 
-/// What all reports of the first run have in common.
-#[derive(Debug)]
-struct Current {
-    partition: Arc<TopicPartition>,
-    report: ottla_report,
-}
-
-// SAFETY: the pointers in `Current` are to strings and boxes that the same `Telling` owns, and the opaque ones are numbers
+// SAFETY: the pointers in `current` are to strings and boxes that the same `Telling` owns, and the opaque ones are numbers
 // to us.
 unsafe impl Send for Telling {}
 
 impl Telling {
     /// The errors of the last poll are of no use any more.
     pub fn begin(&mut self) {
-        self.current = self.current.take().filter(|current| current.report.error.is_null());
+        self.current = self.current.filter(|report| report.error.is_null());
         self.errors.clear();
     }
 
-    pub fn add(&mut self, runs: Gathered) {
-        self.runs.extend(runs);
+    pub fn add(&mut self, reports: Gathered) {
+        self.batches.extend(reports.into_batches());
     }
 
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.batches.is_empty()
     }
 
     /// Tells at most `most` reports to `tell`, and says how many. `size` is the size of the structure as the caller knows it.
     pub fn tell(&mut self, most: usize, size: usize, mut tell: impl FnMut(&ottla_report)) -> usize {
         let mut count = 0;
-        while count < most {
-            let Some(run) = self.runs.front() else { break };
-            let common = match &self.current {
-                // Runs of one partition follow each other, most of them delivered: they differ in two numbers.
-                Some(current) if self.told > 0 || is_like(current, run) => current.report,
-                _ => begin_run(&mut self.current, &mut self.topics, &mut self.errors, run),
-            };
+        while count < most
+            && let Some(batch) = self.batches.front()
+            && let Some(stretch) = batch.stretch(self.stretch)
+        {
+            let common = *self
+                .current
+                .get_or_insert_with(|| common(&mut self.topics, &mut self.errors, batch));
+            let timestamp_ms = if common.error.is_null() { stretch.timestamp } else { -1 };
             let mut report = ottla_report {
                 struct_size: size,
+                timestamp_ms,
                 ..common
             };
-            let (base, timestamp) = match &run.result {
-                Ok(reported) => (reported.base_offset, reported.timestamp),
-                Err(_) => (None, -1),
-            };
-            report.timestamp_ms = timestamp;
-            while self.told < run.count && count < most {
-                let nth = u64::from(self.told);
-                report.opaque = ptr::without_provenance_mut(run.first.wrapping_add(nth) as usize);
-                report.offset = base.map_or(-1, |base| base.saturating_add_unsigned(nth));
+            let end = stretch.tags.len().min(self.told + (most - count));
+            let mut one = |nth: usize, tag: u64| {
+                report.opaque = ptr::without_provenance_mut(tag as usize);
+                report.offset = stretch
+                    .base_offset
+                    .map_or(-1, |base| base.saturating_add_unsigned(nth as u64));
                 tell(&report);
-                self.told += 1;
-                count += 1;
+            };
+            match stretch.tags {
+                Tags::Sequence { first, .. } => {
+                    (self.told..end).for_each(|nth| one(nth, first.wrapping_add(nth as u64)));
+                }
+                Tags::List(tags) => {
+                    let rest = tags.iter().enumerate().take(end).skip(self.told);
+                    rest.for_each(|(nth, tag)| one(nth, *tag));
+                }
             }
-            if self.told >= run.count {
-                self.told = 0;
-                self.runs.pop_front();
+            count += end - self.told;
+            self.told = end;
+            if end == stretch.tags.len() {
+                (self.stretch, self.told) = (self.stretch + 1, 0);
+                if batch.stretch(self.stretch).is_none() {
+                    (self.stretch, self.current) = (0, None);
+                    self.batches.pop_front();
+                }
             }
         }
         count
     }
 }
 
-fn is_like(current: &Current, run: &Report) -> bool {
-    current.report.code == OTTLA_OK && run.result.is_ok() && Arc::ptr_eq(&current.partition, &run.partition)
-}
-
+/// What all reports of a batch have in common.
 #[cold]
-fn begin_run(
-    current: &mut Option<Current>,
-    topics: &mut HashMap<String, CString>,
-    errors: &mut Errors,
-    run: &Report,
-) -> ottla_report {
-    let topic: &str = &run.partition.topic;
+fn common(topics: &mut HashMap<String, CString>, errors: &mut Errors, batch: &BatchReport) -> ottla_report {
+    let (topic, partition) = (&*batch.partition().topic, batch.partition().partition);
     if !topics.contains_key(topic) {
         topics.insert(topic.to_owned(), c_string(topic));
     }
     let mut report = ottla_report {
-        partition: run.partition.partition,
+        partition,
         topic: topics.get(topic).map_or(ptr::null(), |name| name.as_ptr()),
         ..ottla_report::EMPTY
     };
-    if let Err(failed) = &run.result {
+    if let Err(failed) = batch.result() {
         let mut error = Box::new(ottla_error::from(&Error::from(failed.clone())));
-        error.is_about(topic, run.partition.partition);
+        error.is_about(topic, partition);
         report.code = error.number();
         report.persisted = persisted(failed.persisted());
         report.error = &raw const *error;
         errors.push(error);
     }
-    *current = Some(Current {
-        partition: run.partition.clone(),
-        report,
-    });
     report
 }

@@ -50,8 +50,8 @@ pub use consumer::{Consumer, Polled};
 pub use error::{Border, Error, Kind, guard, persisted_name};
 pub use mailbox::{Mailbox, waker};
 pub use ottla::{
-    Closed, Flushed, Gathered, Header, NewTopic, Partitioner, Persisted, Record, Report, Reported, TimestampType,
-    TopicPartition,
+    BatchReport, Closed, Flushed, Gathered, Header, NewTopic, Partitioner, Persisted, Record, Report, Reported,
+    Stretch, Tags, TimestampType, TopicPartition,
 };
 pub use producer::{Producer, Receipt, Sent, Unclaimed};
 pub use runtime::{Owned, generation, runtime, spawn, wait};

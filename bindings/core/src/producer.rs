@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use ottla::{
-    Closed, Delivery, Flushed, Gathered, ProducerMetrics, Record, Report, Reports, TopicPartition, TrySendError,
-};
+use ottla::{Closed, Flushed, Gathered, NotQueued, ProducerMetrics, Record, Report, Reports, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -105,15 +103,22 @@ impl Inner {
         }
     }
 
+    /// Where a record's fate is told, and under which tag.
     #[inline]
-    fn register(&self, delivery: Delivery, receipt: Receipt) {
+    fn told(&self, receipt: Receipt) -> (&Arc<Reports>, Option<u64>) {
         match receipt {
-            Receipt::Tag(tag) => delivery.report(&self.reports, tag),
-            Receipt::None => {
-                delivery.report_failure(&self.failures);
-                self.bound_failures();
-            }
+            Receipt::Tag(tag) => (&self.reports, Some(tag)),
+            Receipt::None => (&self.failures, None),
         }
+    }
+
+    /// Puts a record into its batch, if that is possible now.
+    #[inline]
+    fn try_send(&self, client: &ottla::Producer, record: &mut Record<'_>, receipt: Receipt) -> Result<Sent, NotQueued> {
+        let (reports, tag) = self.told(receipt);
+        client.try_send_reported(record, reports, tag)?;
+        self.bound_failures();
+        Ok(Sent::Queued)
     }
 
     /// Keeps what nobody takes small. Costs one atomic read.
@@ -161,12 +166,9 @@ impl Inner {
             // Reports carry the client's errors; what the border says of a parked record is said there as well.
             Error::Border(_) => ottla::Error::new(ottla::ErrorKind::Closed, error.to_string()),
         };
-        let (reports, first) = match receipt {
-            Receipt::Tag(tag) => (&self.reports, tag),
-            Receipt::None => (&self.failures, Report::UNTAGGED),
-        };
+        let (reports, tag) = self.told(receipt);
         reports.add(Report {
-            first,
+            first: tag.unwrap_or(Report::UNTAGGED),
             count: 1,
             partition: Arc::new(TopicPartition::new(topic, -1)),
             result: Err(error),
@@ -183,18 +185,18 @@ impl Inner {
             let sent = match &client {
                 Ok(client) => tokio::select! {
                     biased;
-                    sent = send_parked(client, &topic, &parked, last.as_ref()) => sent,
+                    sent = self.send_parked(client, &topic, &parked, last.as_ref()) => sent,
                     // Metadata of a topic that does not exist may be waited for much longer than a close may last.
                     () = self.lanes.closed() => Err(Error::from(closed_too_early())),
                 },
                 Err(error) => Err(error.clone()),
             };
             match sent {
-                Ok(delivery) => {
+                Ok(()) => {
                     last = None;
                     // There was room for this one.
                     self.full.store(false, Ordering::Release);
-                    self.register(delivery, parked.receipt);
+                    self.bound_failures();
                 }
                 Err(error) => {
                     self.refuse(&topic, parked.receipt, &error);
@@ -202,6 +204,25 @@ impl Inner {
                 }
             }
             self.lanes.went(&topic, &parked);
+        }
+    }
+
+    /// Sends a parked record. Those behind one that waited in vain do not each wait that long again.
+    async fn send_parked(
+        &self,
+        client: &ottla::Producer,
+        topic: &str,
+        parked: &Parked,
+        last: Option<&Error>,
+    ) -> Result<(), Error> {
+        let (reports, tag) = self.told(parked.receipt);
+        let sending = client.send_reported(parked.record(topic), reports, tag);
+        let Some(last) = last else {
+            return Ok(sending.await?);
+        };
+        match tokio::time::timeout_at(parked.deadline, sending).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(waited_in_vain(last)),
         }
     }
 
@@ -217,23 +238,6 @@ impl Inner {
 fn closed_too_early() -> ottla::Error {
     let text = "the producer was closed before the record could be put into a batch";
     ottla::Error::new(ottla::ErrorKind::Closed, text)
-}
-
-/// Sends a parked record. Those behind one that waited in vain do not each wait that long again.
-async fn send_parked(
-    client: &ottla::Producer,
-    topic: &str,
-    parked: &Parked,
-    last: Option<&Error>,
-) -> Result<Delivery, Error> {
-    let sending = client.send(parked.record(topic));
-    let Some(last) = last else {
-        return Ok(sending.await?);
-    };
-    match tokio::time::timeout_at(parked.deadline, sending).await {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err(waited_in_vain(last)),
-    }
 }
 
 /// What is told to a record whose time ran out behind one that failed.
@@ -301,23 +305,14 @@ impl Producer {
     /// The record itself cannot be sent; the producer is closed, could not connect, or came through a fork; too much is
     /// parked ([`Kind::QueueFull`](crate::Kind::QueueFull): wait for [`ready`](Producer::ready) and send again).
     #[inline]
-    pub fn send(&self, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+    pub fn send(&self, mut record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
         let inner = self.inner.get()?;
         if inner.lanes.are_empty()
             && let Some(Ok(client)) = inner.client.get()
         {
-            return match client.try_send(record) {
-                Ok(delivery) => {
-                    inner.register(delivery, receipt);
-                    Ok(Sent::Queued)
-                }
-                Err(TrySendError::Failed(error)) => Err(error.into()),
-                Err(TrySendError::QueueFull(record)) => {
-                    inner.full.store(true, Ordering::Release);
-                    park(inner, &record, receipt)
-                }
-                Err(TrySendError::UnknownTopic(record)) => park(inner, &record, receipt),
-                Err(other) => Err(ottla::Error::from(other).into()),
+            return match inner.try_send(client, &mut record, receipt) {
+                Ok(sent) => Ok(sent),
+                Err(refused) => park_refused(inner, &record, receipt, refused, true),
             };
         }
         send_slowly(inner, record, receipt, true)
@@ -331,7 +326,7 @@ impl Producer {
     /// As [`send`](Producer::send); with [`Kind::QueueFull`](crate::Kind::QueueFull), take reports, wait for
     /// [`room`](Producer::room) or for more of them, and send again. It also means that nobody takes the reports.
     #[inline]
-    pub fn try_send(&self, record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
+    pub fn try_send(&self, mut record: Record<'_>, receipt: Receipt) -> Result<Sent, Error> {
         let inner = self.inner.get()?;
         if receipt != Receipt::None && inner.reports.count() > MOST_REPORTS {
             return Err(unread());
@@ -339,13 +334,9 @@ impl Producer {
         if inner.lanes.are_empty()
             && let Some(Ok(client)) = inner.client.get()
         {
-            return match client.try_send(record) {
-                Ok(delivery) => {
-                    inner.register(delivery, receipt);
-                    Ok(Sent::Queued)
-                }
-                Err(TrySendError::UnknownTopic(record)) => park(inner, &record, receipt),
-                Err(other) => Err(ottla::Error::from(other).into()),
+            return match inner.try_send(client, &mut record, receipt) {
+                Ok(sent) => Ok(sent),
+                Err(refused) => park_refused(inner, &record, receipt, refused, false),
             };
         }
         if inner.lanes.is_draining(record.topic()) {
@@ -535,7 +526,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
 /// The way of a record while others wait, or before there is a connection. `patient`: it may be parked where
 /// `buffer.memory` is full.
 #[cold]
-fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt, patient: bool) -> Result<Sent, Error> {
+fn send_slowly(inner: &Arc<Inner>, mut record: Record<'_>, receipt: Receipt, patient: bool) -> Result<Sent, Error> {
     if inner.closed.load(Ordering::Acquire) {
         return Err(Error::closed(WHAT));
     }
@@ -546,22 +537,33 @@ fn send_slowly(inner: &Arc<Inner>, record: Record<'_>, receipt: Receipt, patient
             if inner.lanes.park(record.topic(), false, parked)? == Place::Queued {
                 return Ok(Sent::Parked);
             }
-            match client.try_send(record) {
-                Ok(delivery) => {
-                    inner.register(delivery, receipt);
-                    return Ok(Sent::Queued);
-                }
-                Err(TrySendError::QueueFull(record)) if patient => {
-                    inner.full.store(true, Ordering::Release);
-                    return park(inner, &record, receipt);
-                }
-                Err(TrySendError::UnknownTopic(record)) => return park(inner, &record, receipt),
-                Err(other) => return Err(ottla::Error::from(other).into()),
-            }
+            return match inner.try_send(client, &mut record, receipt) {
+                Ok(sent) => Ok(sent),
+                Err(refused) => park_refused(inner, &record, receipt, refused, patient),
+            };
         }
         None => {}
     }
     park(inner, &record, receipt)
+}
+
+/// The way of a record that could not be put into its batch.
+#[cold]
+fn park_refused(
+    inner: &Arc<Inner>,
+    record: &Record<'_>,
+    receipt: Receipt,
+    refused: NotQueued,
+    patient: bool,
+) -> Result<Sent, Error> {
+    match refused {
+        NotQueued::QueueFull if patient => {
+            inner.full.store(true, Ordering::Release);
+            park(inner, record, receipt)
+        }
+        NotQueued::UnknownTopic => park(inner, record, receipt),
+        other => Err(other.into_error(record.topic()).into()),
+    }
 }
 
 fn park(inner: &Arc<Inner>, record: &Record<'_>, receipt: Receipt) -> Result<Sent, Error> {

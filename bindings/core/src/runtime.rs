@@ -212,3 +212,125 @@ impl<T> Drop for Owned<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+#[allow(unsafe_code)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn count(_: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Runs `test` on a thread of its own, while a handler counts SIGPIPE: one test at a time.
+    fn counted(test: impl FnOnce() + Send + 'static) {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // SAFETY: the handler adds one to an atomic; the action before it is put back below.
+        let before = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(libc::c_int) = count;
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = libc::SA_RESTART;
+            let mut before = std::mem::zeroed();
+            assert_eq!(libc::sigaction(libc::SIGPIPE, &action, &mut before), 0);
+            before
+        };
+        SIGNALS.store(0, Ordering::SeqCst);
+        let ended = std::thread::spawn(test).join();
+        // SAFETY: what the first call gave.
+        unsafe { libc::sigaction(libc::SIGPIPE, &before, std::ptr::null_mut()) };
+        ended.unwrap();
+    }
+
+    fn is_blocked() -> bool {
+        // SAFETY: the call fills the set and changes nothing.
+        unsafe {
+            let mut mask = std::mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask);
+            libc::sigismember(&mask, libc::SIGPIPE) == 1
+        }
+    }
+
+    /// What the kernel does when this thread writes to what nobody reads any more.
+    fn write_in_vain() {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let error = std::io::Write::write(&mut { write }, b"x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    }
+
+    fn signals() -> usize {
+        SIGNALS.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_write_in_vain_is_an_error_within_a_wait_and_a_signal_again_after_it() {
+        counted(|| {
+            write_in_vain();
+            assert_eq!(signals(), 1, "the test's own handler works");
+            let waited = async {
+                write_in_vain();
+                assert!(is_blocked());
+            };
+            wait(waited, Duration::from_secs(1), || Ok::<(), Error>(())).unwrap();
+            assert_eq!(signals(), 1, "neither within nor when it was over");
+            assert!(!is_blocked() && !NoPipeSignal::is_pending());
+            write_in_vain();
+            assert_eq!(signals(), 2);
+        });
+    }
+
+    #[test]
+    fn a_signal_that_was_pending_before_is_the_programs_own_and_stays() {
+        counted(|| {
+            // The program itself has blocked it, and got one.
+            let own = NoPipeSignal::new();
+            write_in_vain();
+            drop(NoPipeSignal::new());
+            assert!(NoPipeSignal::is_pending() && is_blocked());
+            drop(own);
+            assert_eq!(signals(), 0);
+        });
+    }
+
+    #[test]
+    fn waits_within_waits_leave_the_outer_one_as_it_was() {
+        counted(|| {
+            let outer = NoPipeSignal::new();
+            let inner = NoPipeSignal::new();
+            write_in_vain();
+            drop(inner);
+            assert!(is_blocked() && !NoPipeSignal::is_pending());
+            write_in_vain();
+            drop(outer);
+            assert!(!is_blocked());
+            assert_eq!(signals(), 0);
+        });
+    }
+
+    #[test]
+    fn the_threads_of_the_runtime_never_get_it() {
+        counted(|| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            for _ in 0..16 {
+                let sender = sender.clone();
+                spawn(async move {
+                    write_in_vain();
+                    sender.send(is_blocked()).unwrap();
+                })
+                .unwrap();
+            }
+            drop(sender);
+            let blocked: Vec<bool> = receiver.into_iter().collect();
+            assert_eq!(blocked, [true; 16]);
+            assert_eq!(signals(), 0);
+        });
+    }
+}

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod try_send;
+
 const SLICE: Duration = Duration::from_millis(100);
 
 fn done<F: Future<Output = Result<T, Error>>, T>(future: F) -> Result<T, Error> {

@@ -99,7 +99,7 @@ impl Producer {
         }
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut numbers = Vec::with_capacity((reports.len() + refused.len()) * REPORT);
+        let mut numbers = Vec::with_capacity((reports.most() + refused.len()) * REPORT);
         let mut failed = |error: &Error| {
             errors.push(told(error).to_string());
             (errors.len() - 1) as f64

@@ -1,6 +1,6 @@
 //! The accumulator: where records wait for company.
 //!
-//! In: a record and the partition it belongs to. Out: a ticket, and word to whoever sends that there is work.
+//! In: a record and what its sender wants to hear of it. Out: that (a ticket, say), and word to whoever sends that there is work.
 //! It does not know sequences and does not send. It chooses a partition only in so far as it asks the partitioner.
 //!
 //! One queue for each partition under a lock of its own; appending a record takes that lock once and writes the bytes
@@ -9,14 +9,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use ottla_client_state::partition_queue::{PartitionQueue, QueueConfig};
 use ottla_client_state::partitioner::{StickyPartition, choose, choose_by_load, partition_for_key};
 use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError};
 
-use super::delivery::{Cell, Delivery};
+use super::awaited::Claims;
+use super::claim::Claim;
+use super::delivery::Cell;
 use super::placing::{Placing, Turns};
 use super::sender::Handle;
 use super::shared::Shared;
@@ -63,6 +65,8 @@ pub(super) struct Slot {
     pub server: Option<Arc<Handle>>,
     /// The producer is closed: nothing may be appended any more.
     pub closed: bool,
+    /// What is to be told of the records in the open batch.
+    pub claims: Claims,
     /// Why the client itself gave up on a batch, for its tickets.
     pub refusal: Option<Error>,
     /// The broker that refused or lost the last attempt, and the version of the request, for the errors.
@@ -79,6 +83,7 @@ impl Partition {
             id: Arc::new(id),
             slot: Mutex::new(Slot {
                 queue,
+                claims: Claims::default(),
                 server: None,
                 closed: false,
                 refusal: None,
@@ -196,13 +201,14 @@ impl TopicQueues {
     /// `buffer`: room that the caller has waited for, to be given back if it is not needed. `yielded`: the caller has
     /// let others run already. A record that is to be tried again keeps the partition it was given, in `record`.
     #[inline]
-    pub fn append(
+    pub fn append<C: Claim>(
         &self,
         shared: &Arc<Shared>,
         record: &mut Record<'_>,
+        claim: C,
         buffer: &mut Option<(Vec<u8>, usize)>,
         yielded: bool,
-    ) -> Result<Delivery, Stop> {
+    ) -> Result<C::Of, Stop> {
         let mut switched = false;
         loop {
             let (index, sticky) = self.partition_of(shared, record)?;
@@ -215,15 +221,17 @@ impl TopicQueues {
             }
             let timestamp = record.timestamp.unwrap_or_else(|| shared.client.wall_ms());
             let value = record.value.as_ref().map(Value::as_slice);
-            match slot.queue.append(timestamp, record.key, value, &record.headers) {
+            let Slot { queue, claims, .. } = &mut *slot;
+            match queue.append(timestamp, record.key, value, &record.headers) {
                 Ok(Some(appended)) => {
+                    let claimed = claimed(shared, claim, claims, appended.tickets, appended.index, timestamp);
                     if sticky {
                         let produced = self.sticky.add(index, appended.bytes);
                         if StickyPartition::is_overdue(produced, shared.queue.batch_size) {
                             self.sticky.switch(Some(index), self.choose(shared));
                         }
                     }
-                    return Ok(Delivery::new(appended.tickets.clone(), appended.index, timestamp));
+                    return Ok(claimed);
                 }
                 Ok(None) => {}
                 Err(error) => return Err(Stop::Refused(unwritable(&error))),
@@ -235,7 +243,7 @@ impl TopicQueues {
                 continue;
             }
             return self
-                .begin(shared, partition, slot, record, timestamp, size, buffer, yielded)
+                .begin(shared, partition, slot, record, claim, timestamp, size, buffer, yielded)
                 .inspect(|_| {
                     if sticky {
                         self.sticky.add(index, size);
@@ -269,17 +277,18 @@ impl TopicQueues {
 
     /// Begins a batch with this record.
     #[allow(clippy::too_many_arguments)] // the parts of one decision, handed on once
-    fn begin(
+    fn begin<C: Claim>(
         &self,
         shared: &Arc<Shared>,
         partition: &Arc<Partition>,
         mut slot: MutexGuard<'_, Slot>,
         record: &Record<'_>,
+        claim: C,
         timestamp: i64,
         size: usize,
         buffer: &mut Option<(Vec<u8>, usize)>,
         yielded: bool,
-    ) -> Result<Delivery, Stop> {
+    ) -> Result<C::Of, Stop> {
         if slot.closed || shared.is_closed() {
             return Err(Stop::Refused(Error::closed("producer")));
         }
@@ -298,14 +307,13 @@ impl TopicQueues {
         let cell = Arc::new(Cell::new(partition.id.clone(), room));
         let now = shared.client.now();
         let value = record.value.as_ref().map(Value::as_slice);
-        let begun = slot
-            .queue
-            .append_new(vec, cell, now, timestamp, record.key, value, &record.headers);
-        let (delivery, wake) = match begun {
-            Ok(appended) => (
-                Delivery::new(appended.tickets.clone(), appended.index, timestamp),
-                appended.wake,
-            ),
+        let Slot { queue, claims, .. } = &mut *slot;
+        let begun = queue.append_new(vec, cell, now, timestamp, record.key, value, &record.headers);
+        let (claimed, wake) = match begun {
+            Ok(appended) => {
+                let claimed = claimed(shared, claim, claims, appended.tickets, appended.index, timestamp);
+                (claimed, appended.wake)
+            }
             Err((error, vec)) => {
                 shared.pool.give_back(vec, room);
                 return Err(Stop::Refused(unwritable(&error)));
@@ -320,8 +328,24 @@ impl TopicQueues {
             Some(_) => {}
             None => shared.route(partition),
         }
-        Ok(delivery)
+        Ok(claimed)
     }
+}
+
+/// What the sender of a record gets, now that it has its place. Observers of records hear of this one when it completes.
+#[inline]
+fn claimed<C: Claim>(
+    shared: &Shared,
+    claim: C,
+    claims: &mut Claims,
+    cell: &Arc<Cell>,
+    index: u32,
+    timestamp: i64,
+) -> C::Of {
+    if shared.watch.observers().want_records() {
+        cell.watch(index, timestamp);
+    }
+    claim.on(claims, cell, index, timestamp)
 }
 
 /// The most bytes that a batch of this record alone takes.
@@ -349,23 +373,35 @@ fn unwritable(error: &RecordError) -> Error {
     Error::new(ErrorKind::Argument, format!("the record cannot be written: {error}"))
 }
 
-/// The topics of one producer.
+/// The topics of one producer. They are added and never taken away.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
+    /// The first ones: most producers have no others, and these are found without a hash and without guarding the table.
+    early: [OnceLock<Arc<TopicQueues>>; 4],
     table: ArcSwap<HashMap<Arc<str>, Arc<TopicQueues>, Hasher>>,
+    adding: Mutex<()>,
 }
 
 impl Topics {
+    #[inline]
+    fn early(&self, name: &str) -> Option<&Arc<TopicQueues>> {
+        let mut early = self.early.iter().map_while(OnceLock::get);
+        early.find(|topic| *topic.name == *name)
+    }
+
     /// The topic, if records were sent to it before.
     #[inline]
     pub fn get(&self, name: &str) -> Option<Arc<TopicQueues>> {
-        self.table.load().get(name).cloned()
+        self.with(name, Arc::clone)
     }
 
     /// Does something with the topic, if records were sent to it before; saves a reference count for each record.
     #[inline]
     pub fn with<R>(&self, name: &str, then: impl FnOnce(&Arc<TopicQueues>) -> R) -> Option<R> {
-        self.table.load().get(name).map(then)
+        match self.early(name) {
+            Some(topic) => Some(then(topic)),
+            None => self.table.load().get(name).map(then),
+        }
     }
 
     /// The topic, new or not, with queues for at least `count` partitions.
@@ -374,14 +410,26 @@ impl Topics {
             known.grow(count, config);
             return known;
         }
+        // Whoever finds it finds its queues as well.
         let fresh = Arc::new(TopicQueues::new(Arc::from(name), seed));
         fresh.grow(count, config);
-        self.table.rcu(|table| {
-            let mut table = HashMap::clone(table);
-            table.entry(fresh.name.clone()).or_insert_with(|| fresh.clone());
-            table
-        });
-        self.get(name).unwrap_or(fresh)
+        self.add(fresh)
+    }
+
+    fn add(&self, fresh: Arc<TopicQueues>) -> Arc<TopicQueues> {
+        // Two that add the same one would each have queues of their own for it.
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = self.get(&fresh.name) {
+            return known;
+        }
+        let mut table = HashMap::clone(&self.table.load());
+        table.insert(fresh.name.clone(), fresh.clone());
+        self.table.store(Arc::new(table));
+        if let Some(free) = self.early.iter().find(|slot| slot.get().is_none()) {
+            // It is set under the lock only.
+            let _ = free.set(fresh.clone());
+        }
+        fresh
     }
 
     /// All topics.

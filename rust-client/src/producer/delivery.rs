@@ -6,7 +6,6 @@
 //! Records of a batch complete in order: usually all at once, in parts if the batch had to be cut.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 
 use ottla_client_state::batch::Written;
 
+use super::awaited::Awaited;
 use super::flush::Flushed;
-use super::reports::{Awaited, Report, Reported, Reports, settle_untagged};
 use crate::error::{Error, Persisted, Result};
 use crate::record::{RecordMetadata, TopicPartition};
 
@@ -56,69 +55,6 @@ impl Delivery {
     /// The result, if it is known already.
     pub fn try_result(&self) -> Option<Result<RecordMetadata>> {
         self.cell.is_done(self.index).then(|| self.result())
-    }
-
-    /// Has this record's fate told to `reports` under `tag`, and lets go of the ticket.
-    ///
-    /// Tags that follow each other in the order of sending are told together; see [`Report`].
-    #[inline]
-    pub fn report(self, reports: &Arc<Reports>, tag: u64) {
-        let mut inner = self.cell.lock();
-        if !self.cell.is_done(self.index) {
-            inner.await_report(reports, self.index, tag, self.timestamp);
-            return;
-        }
-        drop(inner);
-        let result = self.result().map(|metadata| Reported {
-            base_offset: metadata.offset,
-            timestamp: metadata.timestamp,
-        });
-        reports.add(Report {
-            first: tag,
-            count: 1,
-            partition: self.cell.partition.clone(),
-            result,
-        });
-    }
-
-    /// Has this record told to `reports` only if it fails, as [`Report::UNTAGGED`], and lets go of the ticket.
-    ///
-    /// Once a batch has one such record, each failed record of it that has no tag is told of; a program should not also
-    /// await tickets of the same producer.
-    #[inline]
-    pub fn report_failure(self, reports: &Arc<Reports>) {
-        if self.cell.untagged.get().is_none() {
-            self.report_failures(reports);
-        }
-    }
-
-    #[cold]
-    fn report_failures(self, reports: &Arc<Reports>) {
-        let inner = self.cell.lock();
-        let done = self.cell.is_done(self.index);
-        if !done {
-            // It is set once; nobody else can complete the batch meanwhile.
-            let _ = self.cell.untagged.set(reports.clone());
-        }
-        drop(inner);
-        if done && let Err(error) = self.result() {
-            reports.add(Report {
-                first: Report::UNTAGGED,
-                count: 1,
-                partition: self.cell.partition.clone(),
-                result: Err(error),
-            });
-        }
-    }
-
-    /// Has its acknowledgement told to observers when it is complete. False if it is complete already.
-    pub(super) fn watch(&self) -> bool {
-        let mut inner = self.cell.lock();
-        let open = !self.cell.is_done(self.index);
-        if open {
-            inner.watched.push((self.index, self.timestamp));
-        }
-        open
     }
 
     #[inline]
@@ -201,8 +137,6 @@ pub(super) struct Cell {
     done: AtomicU32,
     /// The result of a batch that was acknowledged whole, as nearly all are; read without the lock.
     whole: OnceLock<Written>,
-    /// Who is told of records that failed and that nobody else waits for.
-    untagged: OnceLock<Arc<Reports>>,
     inner: Mutex<Inner>,
 }
 
@@ -224,16 +158,6 @@ struct Part {
 }
 
 impl Inner {
-    #[inline]
-    fn await_report(&mut self, reports: &Arc<Reports>, index: u32, tag: u64, timestamp: i64) {
-        if let Some(known) = self.awaited.iter_mut().find(|awaited| awaited.is_for(reports)) {
-            return known.add(index, tag, timestamp);
-        }
-        let mut awaited = Awaited::new(reports);
-        awaited.add(index, tag, timestamp);
-        self.awaited.push(awaited);
-    }
-
     /// One task often awaits many records of a batch, one after the other or together; once is enough for it.
     fn register(&mut self, waker: &Waker) {
         if !self.wakers.iter().rev().take(4).any(|known| known.will_wake(waker)) {
@@ -249,7 +173,6 @@ impl Cell {
             room,
             done: AtomicU32::new(0),
             whole: OnceLock::new(),
-            untagged: OnceLock::new(),
             inner: Mutex::default(),
         }
     }
@@ -264,6 +187,17 @@ impl Cell {
         index < self.done.load(Ordering::Acquire)
     }
 
+    /// Takes over records of this batch whose fate goes into reports. None of them may be complete.
+    pub fn take_over(&self, mut awaited: Vec<Awaited>) {
+        self.lock().awaited.append(&mut awaited);
+    }
+
+    /// Has the acknowledgement of this record told to observers.
+    #[cold]
+    pub fn watch(&self, index: u32, timestamp: i64) {
+        self.lock().watched.push((index, timestamp));
+    }
+
     /// Completes `records` records from `first` on. Gives the wakers of everybody who waits, to be woken outside of
     /// all locks.
     pub fn complete(&self, first: u32, records: u32, last: bool, result: Result<Written, Failed>) -> Vec<Waker> {
@@ -274,27 +208,14 @@ impl Cell {
             let _ = self.whole.set(*written);
         }
         // Told under the lock, so that the reports of a partition keep the order of its batches.
-        let told = self.tell(&mut inner, first..end, &result);
+        let settled = inner.awaited.iter_mut();
+        let told: Vec<Waker> = settled
+            .filter_map(|awaited| awaited.settle(&self.partition, &(first..end), &result))
+            .collect();
         inner.parts.push(Part { first, end, result });
         self.done.store(if last { u32::MAX } else { end }, Ordering::Release);
         let mut wakers = std::mem::take(&mut inner.wakers);
         wakers.extend(told);
-        wakers
-    }
-
-    /// Puts the records of `part` into the reports that wait for them; gives whom to wake.
-    fn tell(&self, inner: &mut Inner, part: Range<u32>, result: &Result<Written, Failed>) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        let mut tagged = 0;
-        for awaited in &mut inner.awaited {
-            let (waker, records) = awaited.settle(&self.partition, &part, result);
-            tagged += records;
-            wakers.extend(waker);
-        }
-        if let (Err(failed), Some(reports)) = (result, self.untagged.get()) {
-            let count = (part.end - part.start).saturating_sub(tagged);
-            wakers.extend(settle_untagged(reports, &self.partition, count, &failed.error));
-        }
         wakers
     }
 

@@ -11,7 +11,9 @@
 //! | `sender` | one task for each leader: takes batches, keeps requests under way |
 //! | `produce` | a request out of batches, outcomes out of an answer |
 //! | `identity` | the producer id of an idempotent producer |
+//! | `claim` | what a sender wants to hear of a record: a ticket, a report |
 //! | `delivery` | the tickets |
+//! | `awaited` | the records of a batch that are told by reports |
 //! | `reports` | the fates of many records, told together |
 //! | `watch` | metrics, observers, tracing |
 //! | `flush` | waits for tickets and counts their fates |
@@ -19,7 +21,9 @@
 //! What may be sent, what is retried and what a failure means is decided in `ottla-client-state`.
 
 mod accumulator;
+mod awaited;
 mod buffer_pool;
+mod claim;
 mod delivery;
 mod flush;
 mod identity;
@@ -43,13 +47,14 @@ use ottla_client_state::sequence::Reason;
 pub use delivery::Delivery;
 pub use flush::Flushed;
 pub use placing::{PartitionerError, Unplaced};
-pub use reports::{Gathered, IntoReports, Report, Reported, Reports};
+pub use reports::{BatchReport, Gathered, IntoReports, Report, Reported, Reports, Stretch, Tags};
 pub use watch::{
     Acknowledgement, BrokerMetrics, Histogram, OutgoingRecord, ProducerEvent, ProducerMetrics, ProducerObserver,
     TopicMetrics,
 };
 
 use accumulator::{Stop, TopicQueues};
+use claim::{Claim, Ticket, Told};
 use placing::{Custom, Placing};
 use send::Sending;
 use shared::Shared;
@@ -156,7 +161,7 @@ impl Producer {
     /// partition that the topic does not get within that time; at once [`ErrorKind::TooLarge`] for a record beyond
     /// `max.request.size`, [`ErrorKind::Argument`] for a partitioner that failed, [`ErrorKind::Closed`] after `close`.
     pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
-        Sending::new(self.shared(), None, record)
+        Sending::new(self.shared(), None, record, Ticket)
     }
 
     /// As [`send`](Producer::send), but never waits.
@@ -168,11 +173,38 @@ impl Producer {
     /// [`TrySendError::QueueFull`] gives the record back when there is no room, [`TrySendError::UnknownTopic`] when
     /// the topic's metadata is not here yet (it is asked for); everything else is [`TrySendError::Failed`].
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
-        let shared = self.shared();
-        match shared.watch.observers().want_records() {
-            false => try_append(shared, None, record),
-            true => watch::try_send(shared, None, record),
-        }
+        try_send(self.shared(), None, record)
+    }
+
+    /// As [`send`](Producer::send), without a ticket: the record's fate is told to `reports` under `tag`, or, without a tag, only
+    /// if it fails (as [`Report::UNTAGGED`]). Tags that grow by one in the order of sending are told together.
+    ///
+    /// Nothing of the record is told to `reports` if this gives an error.
+    ///
+    /// # Errors
+    /// As [`send`](Producer::send).
+    pub fn send_reported<'a>(
+        &'a self,
+        record: Record<'a>,
+        reports: &'a Arc<Reports>,
+        tag: Option<u64>,
+    ) -> impl Future<Output = Result<()>> + Send + 'a {
+        Sending::new(self.shared(), None, record, Told { reports, tag })
+    }
+
+    /// As [`send_reported`](Producer::send_reported), but never waits. The record is only looked at, and stays its owner's: to
+    /// try again, pass the same one, which then keeps its turn as in [`try_send`](Producer::try_send).
+    ///
+    /// # Errors
+    /// As [`try_send`](Producer::try_send).
+    #[inline]
+    pub fn try_send_reported(
+        &self,
+        record: &mut Record<'_>,
+        reports: &Arc<Reports>,
+        tag: Option<u64>,
+    ) -> Result<(), NotQueued> {
+        try_claim(self.shared(), None, record, Told { reports, tag })
     }
 
     /// Waits until `buffer.memory` has room for one more batch, at most `max.block.ms`; for callers whose
@@ -250,34 +282,99 @@ impl Producer {
     }
 }
 
-/// Appends a record if that is possible without waiting.
-fn try_append<'a>(
+/// Sends a record for a ticket, if it is possible without waiting.
+#[inline]
+fn try_send<'a>(
     shared: &Arc<Shared>,
     topic: Option<&Arc<TopicQueues>>,
     mut record: Record<'a>,
 ) -> Result<Delivery, TrySendError<'a>> {
+    try_claim(shared, topic, &mut record, Ticket).map_err(|refused| match refused {
+        NotQueued::QueueFull => TrySendError::QueueFull(record),
+        NotQueued::UnknownTopic => TrySendError::UnknownTopic(record),
+        NotQueued::Failed(error) => TrySendError::Failed(error),
+    })
+}
+
+/// Sends a record past the observers if there are any, and if it is possible without waiting.
+#[inline]
+fn try_claim<C: Claim>(
+    shared: &Arc<Shared>,
+    topic: Option<&Arc<TopicQueues>>,
+    record: &mut Record<'_>,
+    claim: C,
+) -> Result<C::Of, NotQueued> {
+    match shared.watch.observers().want_records() {
+        false => try_append(shared, topic, record, claim),
+        true => watch::try_send(shared, topic, record, claim),
+    }
+}
+
+/// Appends a record if that is possible without waiting.
+#[inline]
+fn try_append<C: Claim>(
+    shared: &Arc<Shared>,
+    topic: Option<&Arc<TopicQueues>>,
+    record: &mut Record<'_>,
+    claim: C,
+) -> Result<C::Of, NotQueued> {
     let name = record.topic;
-    let mut append = |topic: &Arc<TopicQueues>| topic.append(shared, &mut record, &mut None, true);
+    let mut append = |topic: &Arc<TopicQueues>| topic.append(shared, record, claim, &mut None, true);
     let appended = match topic {
         Some(topic) => Some(append(topic)),
         None => shared.topics.with(name, append),
     };
     match appended {
-        Some(Ok(delivery)) => Ok(delivery),
-        Some(Err(Stop::NeedsRoom { .. } | Stop::Yield)) => Err(TrySendError::QueueFull(record)),
-        Some(Err(Stop::Refused(error))) => Err(TrySendError::Failed(error)),
-        Some(Err(Stop::UnknownPartition(partition))) => {
-            let topic = topic.map_or(record.topic, |topic| &topic.name);
-            Err(TrySendError::Failed(send::no_such_partition(topic, partition)))
+        Some(Ok(claimed)) => Ok(claimed),
+        Some(Err(stop)) => Err(NotQueued::new(stop, topic.map_or(name, |topic| &topic.name))),
+        None => append_first(shared, record, claim),
+    }
+}
+
+/// Appends a record to a topic that no record was sent to before, if its metadata is here.
+#[cold]
+fn append_first<C: Claim>(shared: &Arc<Shared>, record: &mut Record<'_>, claim: C) -> Result<C::Of, NotQueued> {
+    if shared.is_closed() {
+        return Err(NotQueued::Failed(Error::closed("producer")));
+    }
+    // The metadata task brings it; the next try finds it.
+    shared.client.touch_topic(record.topic);
+    match send::topic_now(shared, record.topic) {
+        Some(topic) => topic
+            .append(shared, record, claim, &mut None, true)
+            .map_err(|stop| NotQueued::new(stop, &topic.name)),
+        None => Err(NotQueued::UnknownTopic),
+    }
+}
+
+/// Why [`Producer::try_send_reported`] did not queue a record.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NotQueued {
+    /// There is no room in `buffer.memory`.
+    QueueFull,
+    /// The topic's metadata is not here yet. It was asked for.
+    UnknownTopic,
+    /// The record cannot be sent.
+    Failed(Error),
+}
+
+impl NotQueued {
+    #[cold]
+    fn new(stop: Stop, topic: &str) -> Self {
+        match stop {
+            Stop::NeedsRoom { .. } | Stop::Yield => NotQueued::QueueFull,
+            Stop::Refused(error) => NotQueued::Failed(error),
+            Stop::UnknownPartition(partition) => NotQueued::Failed(send::no_such_partition(topic, partition)),
         }
-        None if shared.is_closed() => Err(TrySendError::Failed(Error::closed("producer"))),
-        None => {
-            // The metadata task brings it; the next try finds it.
-            shared.client.touch_topic(record.topic);
-            match send::topic_now(shared, record.topic) {
-                Some(topic) => try_append(shared, Some(&topic), record),
-                None => Err(TrySendError::UnknownTopic(record)),
-            }
+    }
+
+    /// As an error about a record for `topic`.
+    pub fn into_error(self, topic: &str) -> Error {
+        match self {
+            NotQueued::QueueFull => TrySendError::QueueFull(Record::to(topic)).into(),
+            NotQueued::UnknownTopic => TrySendError::UnknownTopic(Record::to(topic)).into(),
+            NotQueued::Failed(error) => error,
         }
     }
 }
@@ -359,7 +456,7 @@ impl Topic {
     /// # Errors
     /// As [`Producer::send`].
     pub fn send<'a>(&'a self, record: Record<'a>) -> impl Future<Output = Result<Delivery>> + Send + 'a {
-        Sending::new(self.producer.shared(), Some(&self.queues), record)
+        Sending::new(self.producer.shared(), Some(&self.queues), record, Ticket)
     }
 
     /// As [`Producer::try_send`], to this topic, whatever topic the record names.
@@ -367,11 +464,7 @@ impl Topic {
     /// # Errors
     /// As [`Producer::try_send`]; the topic is never unknown.
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
-        let shared = self.producer.shared();
-        match shared.watch.observers().want_records() {
-            false => try_append(shared, Some(&self.queues), record),
-            true => watch::try_send(shared, Some(&self.queues), record),
-        }
+        try_send(self.producer.shared(), Some(&self.queues), record)
     }
 }
 

@@ -1,19 +1,18 @@
 //! Reports: the fates of many records, told together.
 //!
-//! In: deliveries that hand their fate over ([`Delivery::report`](crate::Delivery::report)). Out: one [`Report`] for each
-//! run of records that were sent one after the other into the same batch, so that a million records cost some thousands of
-//! reports. For programs that keep their own books, such as a binding of another language: no ticket is kept, no task
-//! waits, and whoever reads is woken once for everything that has gathered.
+//! In: records sent by [`Producer::try_send_reported`](crate::Producer::try_send_reported). Out: what became of them, a
+//! [`BatchReport`] for each batch, or one [`Report`] for each run of records whose tags follow each other. For programs
+//! that keep their own books, such as a binding of another language: no ticket is kept, no task waits, and whoever reads is
+//! woken once for everything that has gathered.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use ottla_client_state::batch::Written;
 
-use super::delivery::Failed;
+use super::awaited::{Stretches, TagsOf};
 use crate::error::{Error, Result};
 use crate::record::TopicPartition;
 
@@ -47,7 +46,8 @@ impl Report {
 /// Where reports gather until they are taken. Shared by any number of producers; usually each has its own.
 ///
 /// # Promises
-/// - Every record that was handed over is in exactly one report, at the latest after `delivery.timeout.ms`.
+/// - Every record that was sent with a tag is in exactly one report, at the latest after `delivery.timeout.ms`; one that was
+///   sent without a tag is in exactly one if it failed, and in none if not.
 /// - Reports of one partition come in the order of sending.
 /// - The waker is woken when the first report arrives after a [`take`](Reports::take), and then not before the next one.
 pub struct Reports {
@@ -59,7 +59,7 @@ pub struct Reports {
 
 impl fmt::Debug for Reports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reports({})", self.lock().count)
+        write!(f, "Reports({})", self.lock().most)
     }
 }
 
@@ -80,7 +80,7 @@ impl Reports {
         std::mem::take(&mut *gathered)
     }
 
-    /// How many reports have gathered. Costs one atomic read: for callers that want to bound what nobody takes.
+    /// How many reports have gathered, at most. Costs one atomic read: for callers that want to bound what nobody takes.
     #[inline]
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -92,36 +92,33 @@ impl Reports {
             Ok(reported) => (reported.base_offset.unwrap_or(-1), reported.timestamp),
             Err(_) => (-1, -1),
         };
-        let run = Run {
-            index: 0,
-            count: report.count,
-            tag: report.first,
-            timestamp,
-        };
-        let lot = Lot {
-            partition: report.partition,
-            first: 0,
-            runs: vec![run],
-            result: report.result.map(|_| Written {
-                base_offset: written,
-                log_append_time: -1,
-            }),
-        };
-        if self.push([lot]) {
+        let records = Stretches::sequence(0, report.count, report.first, timestamp);
+        let result = report.result.map(|_| Written {
+            base_offset: written,
+            log_append_time: -1,
+        });
+        if self.push([BatchReport::new(report.partition, 0, records, result)]) {
             self.waker.wake_by_ref();
         }
     }
 
     /// Adds what one batch has to tell; true if somebody is to be woken.
-    fn push(&self, lots: impl IntoIterator<Item = Lot>) -> bool {
+    pub(super) fn push(&self, reports: impl IntoIterator<Item = BatchReport>) -> bool {
         let mut gathered = self.lock();
-        let was_empty = gathered.count == 0;
-        for lot in lots.into_iter().filter(|lot| !lot.runs.is_empty()) {
-            gathered.count += lot.runs.len();
-            gathered.lots.push(lot);
+        let was_empty = gathered.most == 0;
+        for report in reports {
+            let most = report.most();
+            if most > 0 {
+                gathered.most += most;
+                gathered.batches.push(report);
+            }
         }
-        self.count.store(gathered.count, Ordering::Relaxed);
-        was_empty && gathered.count > 0
+        self.count.store(gathered.most, Ordering::Relaxed);
+        was_empty && gathered.most > 0
+    }
+
+    pub(super) fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {
@@ -130,25 +127,30 @@ impl Reports {
     }
 }
 
-/// Reports that were taken together: iterate to have them one by one.
+/// Reports that were taken together: iterate to have them one by one, or [batch by batch](Gathered::into_batches).
 ///
 /// What the reports of one batch have in common is kept once, and the iterator is where it is handed out: a batch
 /// that completes costs the sending task the same however many reports it makes.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    lots: Vec<Lot>,
-    count: usize,
+    batches: Vec<BatchReport>,
+    most: usize,
 }
 
 impl Gathered {
-    /// How many reports these are.
-    pub fn len(&self) -> usize {
-        self.count
+    /// How many reports these are at most.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.most == 0
+    }
+
+    /// What each batch has to tell, for callers to whom even a report for each run is too much.
+    pub fn into_batches(self) -> impl ExactSizeIterator<Item = BatchReport> {
+        self.batches.into_iter()
     }
 }
 
@@ -158,9 +160,9 @@ impl IntoIterator for Gathered {
 
     fn into_iter(self) -> IntoReports {
         IntoReports {
-            lots: self.lots.into_iter(),
+            batches: self.batches.into_iter(),
             current: None,
-            left: self.count,
+            most: self.most,
         }
     }
 }
@@ -168,10 +170,51 @@ impl IntoIterator for Gathered {
 /// The iterator over [`Gathered`].
 #[derive(Debug)]
 pub struct IntoReports {
-    lots: std::vec::IntoIter<Lot>,
-    /// A lot, and how many of its runs were handed out.
-    current: Option<(Lot, usize)>,
-    left: usize,
+    batches: std::vec::IntoIter<BatchReport>,
+    current: Option<Place>,
+    most: usize,
+}
+
+/// A batch report, which of its stretches is next, and how many records of that were handed out.
+#[derive(Debug)]
+struct Place {
+    report: BatchReport,
+    stretch: usize,
+    told: usize,
+}
+
+impl Place {
+    #[inline]
+    fn next(&mut self) -> Option<Report> {
+        let stretch = self.report.stretch(self.stretch)?;
+        let told = self.told;
+        let (first, count) = match stretch.tags {
+            Tags::Sequence { first, count } => (first, count),
+            Tags::List(tags) => {
+                let rest = tags.get(told..).unwrap_or_default();
+                let first = rest.first().copied()?;
+                let follow = rest
+                    .windows(2)
+                    .take_while(|pair| pair[0].checked_add(1) == Some(pair[1]));
+                (first, 1 + follow.count() as u32)
+            }
+        };
+        self.told += count as usize;
+        if self.told >= stretch.tags.len() {
+            (self.stretch, self.told) = (self.stretch + 1, 0);
+        }
+        let base_offset = stretch
+            .base_offset
+            .map(|base| base.saturating_add_unsigned(told as u64));
+        let timestamp = stretch.timestamp;
+        let reported = |()| Reported { base_offset, timestamp };
+        Some(Report {
+            first,
+            count,
+            partition: self.report.partition.clone(),
+            result: self.report.result().map(reported).map_err(Error::clone),
+        })
+    }
 }
 
 impl Iterator for IntoReports {
@@ -180,339 +223,125 @@ impl Iterator for IntoReports {
     #[inline]
     fn next(&mut self) -> Option<Report> {
         loop {
-            if let Some((lot, nth)) = &mut self.current
-                && let Some(run) = lot.runs.get(*nth)
-            {
-                *nth += 1;
-                self.left = self.left.saturating_sub(1);
-                return Some(lot.report(run));
+            if let Some(report) = self.current.as_mut().and_then(Place::next) {
+                self.most = self.most.saturating_sub(1);
+                return Some(report);
             }
-            self.current = Some((self.lots.next()?, 0));
+            self.current = Some(Place {
+                report: self.batches.next()?,
+                stretch: 0,
+                told: 0,
+            });
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (0, Some(self.most))
     }
 }
 
-impl ExactSizeIterator for IntoReports {}
-
-/// What one batch has to tell.
+/// What one batch has to tell: records that went to the same partition and have the same fate.
 #[derive(Debug)]
-struct Lot {
+pub struct BatchReport {
     partition: Arc<TopicPartition>,
     /// The place in the batch that `result` begins with.
     first: u32,
-    runs: Vec<Run>,
+    records: Stretches,
     result: Result<Written>,
 }
 
-impl Lot {
+/// Records of a [`BatchReport`] that were written one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch<'a> {
+    /// Their tags, in the order of sending.
+    pub tags: Tags<'a>,
+    /// The offset of the first of them, which the others follow; `None` when they failed, or the broker does not tell (acks=0).
+    pub base_offset: Option<i64>,
+    /// The timestamp of all of them, in milliseconds since 1970.
+    pub timestamp: i64,
+}
+
+/// The tags of records that were sent one after the other; never of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tags<'a> {
+    /// Each is one more than the one before.
+    Sequence {
+        /// The first one.
+        first: u64,
+        /// How many.
+        count: u32,
+    },
+    /// As they are.
+    List(&'a [u64]),
+}
+
+impl Tags<'_> {
+    /// How many.
     #[inline]
-    fn report(&self, run: &Run) -> Report {
-        let place = i64::from(run.index.saturating_sub(self.first));
-        let reported = |written: &Written| Reported {
-            base_offset: (written.base_offset >= 0).then(|| written.base_offset.saturating_add(place)),
-            timestamp: if written.log_append_time >= 0 {
-                written.log_append_time
-            } else {
-                run.timestamp
-            },
-        };
-        Report {
-            first: run.tag,
-            count: run.count,
-            partition: self.partition.clone(),
-            result: self.result.as_ref().map(reported).map_err(Error::clone),
+    #[allow(clippy::len_without_is_empty, reason = "there are always some")]
+    pub fn len(&self) -> usize {
+        match self {
+            Tags::Sequence { count, .. } => *count as usize,
+            Tags::List(tags) => tags.len(),
         }
     }
 }
 
-/// Records of one batch whose fate one place is waiting for.
-#[derive(Debug)]
-pub(super) struct Awaited {
-    reports: Arc<Reports>,
-    runs: Vec<Run>,
-}
-
-/// Records that follow each other, with tags that follow each other.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    index: u32,
-    count: u32,
-    tag: u64,
-    timestamp: i64,
-}
-
-impl Run {
-    fn end(&self) -> u32 {
-        self.index.saturating_add(self.count)
-    }
-
-    /// Its records, each as a run of its own.
-    fn single(&self) -> impl Iterator<Item = Run> + use<> {
-        let run = *self;
-        (0..run.count).map(move |nth| Run {
-            index: run.index.saturating_add(nth),
-            count: 1,
-            tag: run.tag.saturating_add(u64::from(nth)),
-            timestamp: run.timestamp,
-        })
-    }
-
-    /// What of it lies within `part`.
-    fn within(&self, part: &Range<u32>) -> Option<Run> {
-        let index = self.index.max(part.start);
-        let end = self.end().min(part.end);
-        (index < end).then(|| Run {
-            index,
-            count: end - index,
-            tag: self.tag.saturating_add(u64::from(index - self.index)),
-            timestamp: self.timestamp,
-        })
-    }
-}
-
-impl Awaited {
-    pub fn new(reports: &Arc<Reports>) -> Self {
-        Awaited {
-            reports: reports.clone(),
-            runs: Vec::new(),
-        }
-    }
-
-    pub fn is_for(&self, reports: &Arc<Reports>) -> bool {
-        Arc::ptr_eq(&self.reports, reports)
-    }
-
-    /// One more record.
-    pub fn add(&mut self, index: u32, tag: u64, timestamp: i64) {
-        if let Some(last) = self.runs.last_mut() {
-            let follows = last.end() == index && last.tag.checked_add(u64::from(last.count)) == Some(tag);
-            if follows && last.timestamp == timestamp {
-                last.count += 1;
-                return;
-            }
-        }
-        self.runs.push(Run {
-            index,
-            count: 1,
-            tag,
-            timestamp,
-        });
-    }
-
-    /// Reports what lies within `part`, and forgets it. Gives the waker if it is to be woken, and how many records of
-    /// `part` had a tag.
-    pub fn settle(
-        &mut self,
-        partition: &Arc<TopicPartition>,
-        part: &Range<u32>,
-        result: &Result<Written, Failed>,
-    ) -> (Option<Waker>, u32) {
-        let settled = self.take_within(part);
-        let records = settled.iter().map(|run| run.count).sum();
-        let lot = |runs, result| Lot {
-            partition: partition.clone(),
-            first: part.start,
-            runs,
+impl BatchReport {
+    pub(super) fn new(
+        partition: Arc<TopicPartition>,
+        first: u32,
+        records: Stretches,
+        result: Result<Written>,
+    ) -> BatchReport {
+        BatchReport {
+            partition,
+            first,
+            records,
             result,
-        };
-        let wakes = match result {
-            Ok(written) => self.reports.push([lot(settled, Ok(*written))]),
-            Err(failed) if failed.of_records.is_empty() => self.reports.push([lot(settled, Err(failed.error.clone()))]),
-            Err(failed) => {
-                let single = settled.iter().flat_map(Run::single);
-                let told = single.map(|run| {
-                    let place = run.index.saturating_sub(part.start);
-                    lot(vec![run], Err(failed.of_record(place)))
-                });
-                self.reports.push(told)
+        }
+    }
+
+    /// Where the records went.
+    pub fn partition(&self) -> &Arc<TopicPartition> {
+        &self.partition
+    }
+
+    /// Whether they were written, or why all of them failed.
+    ///
+    /// # Errors
+    /// Why they failed.
+    #[inline]
+    pub fn result(&self) -> Result<(), &Error> {
+        self.result.as_ref().map(|_| ())
+    }
+
+    /// The records by stretches, from 0 on; `None` after the last one.
+    #[inline]
+    pub fn stretch(&self, nth: usize) -> Option<Stretch<'_>> {
+        let known = self.records.spans.get(nth)?;
+        let (mut base_offset, mut timestamp) = (None, known.timestamp);
+        if let Ok(written) = &self.result {
+            let place = i64::from(known.index.saturating_sub(self.first));
+            base_offset = (written.base_offset >= 0).then(|| written.base_offset.saturating_add(place));
+            if written.log_append_time >= 0 {
+                timestamp = written.log_append_time;
             }
+        }
+        let count = known.count;
+        let tags = match known.tags {
+            TagsOf::From(first) => Tags::Sequence { first, count },
+            TagsOf::At(at) => Tags::List(self.records.tags.get(at..at + count as usize)?),
         };
-        (wakes.then(|| self.reports.waker.clone()), records)
-    }
-
-    /// The runs within `part`, in order.
-    fn take_within(&mut self, part: &Range<u32>) -> Vec<Run> {
-        // Nearly always in order already; two senders at once may have got here in another order.
-        self.runs.sort_unstable_by_key(|run| run.index);
-        let inside = |run: &Run| part.start <= run.index && run.end() <= part.end;
-        if self.runs.first().is_none_or(inside) && self.runs.last().is_none_or(inside) {
-            return std::mem::take(&mut self.runs);
-        }
-        let settled = self.runs.iter().filter_map(|run| run.within(part)).collect();
-        self.runs.retain(|run| run.end() > part.end);
-        settled
-    }
-}
-
-/// Reports records of which nobody wants to hear unless they fail.
-pub(super) fn settle_untagged(
-    reports: &Arc<Reports>,
-    partition: &Arc<TopicPartition>,
-    count: u32,
-    error: &Error,
-) -> Option<Waker> {
-    if count == 0 {
-        return None;
-    }
-    let run = Run {
-        index: 0,
-        count,
-        tag: Report::UNTAGGED,
-        timestamp: -1,
-    };
-    let lot = Lot {
-        partition: partition.clone(),
-        first: 0,
-        runs: vec![run],
-        result: Err(error.clone()),
-    };
-    reports.push([lot]).then(|| reports.waker.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::Wake;
-
-    use super::super::delivery::{Cell, Delivery};
-    use super::*;
-    use crate::error::ErrorKind;
-
-    #[derive(Default)]
-    struct Wakes(AtomicU32);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn place() -> (Arc<Reports>, Arc<Wakes>) {
-        let wakes = Arc::new(Wakes::default());
-        (Reports::new(Waker::from(wakes.clone())), wakes)
-    }
-
-    fn cell() -> Arc<Cell> {
-        Arc::new(Cell::new(Arc::new(TopicPartition::new("orders", 3)), 100))
-    }
-
-    fn written(base_offset: i64) -> Result<Written, Failed> {
-        Ok(Written {
+        Some(Stretch {
+            tags,
             base_offset,
-            log_append_time: -1,
+            timestamp,
         })
     }
 
-    fn failed(of_records: Vec<(u32, Error)>) -> Result<Written, Failed> {
-        let error = Error::closed("producer");
-        Err(Failed { error, of_records })
-    }
-
-    fn complete(cell: &Cell, first: u32, records: u32, last: bool, result: Result<Written, Failed>) {
-        cell.complete(first, records, last, result)
-            .into_iter()
-            .for_each(Waker::wake);
-    }
-
-    fn told(reports: &Reports) -> Vec<(u64, u32, Option<i64>)> {
-        let offset = |report: &Report| report.result.as_ref().ok().and_then(|reported| reported.base_offset);
-        let reports: Vec<Report> = reports.take().into_iter().collect();
-        reports
-            .iter()
-            .map(|report| (report.first, report.count, offset(report)))
-            .collect()
-    }
-
-    #[test]
-    fn records_sent_one_after_the_other_are_one_report_and_one_wake_up() {
-        let ((reports, wakes), cell) = (place(), cell());
-        for index in 0..100 {
-            Delivery::new(cell.clone(), index, 1000).report(&reports, 7 + u64::from(index));
-        }
-        assert_eq!(told(&reports), []);
-        complete(&cell, 0, 100, true, written(40));
-        assert_eq!(told(&reports), [(7, 100, Some(40))]);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn a_gap_in_tags_places_or_times_begins_a_new_report() {
-        let ((reports, _), cell) = (place(), cell());
-        let sent = [(0, 10, 5), (1, 11, 5), (2, 13, 5), (4, 14, 5), (5, 15, 6)];
-        for (index, tag, timestamp) in sent {
-            Delivery::new(cell.clone(), index, timestamp).report(&reports, tag);
-        }
-        complete(&cell, 0, 6, true, written(40));
-        let expected = [
-            (10, 2, Some(40)),
-            (13, 1, Some(42)),
-            (14, 1, Some(44)),
-            (15, 1, Some(45)),
-        ];
-        assert_eq!(told(&reports), expected);
-    }
-
-    #[test]
-    fn a_batch_that_is_cut_is_told_part_by_part_with_the_offsets_of_each() {
-        let ((reports, _), cell) = (place(), cell());
-        for index in 0..4 {
-            Delivery::new(cell.clone(), index, 0).report(&reports, u64::from(index));
-        }
-        complete(&cell, 0, 3, false, written(10));
-        assert_eq!(told(&reports), [(0, 3, Some(10))]);
-        complete(&cell, 3, 1, true, written(70));
-        assert_eq!(told(&reports), [(3, 1, Some(70))]);
-    }
-
-    #[test]
-    fn a_record_that_is_complete_already_is_told_at_once() {
-        let ((reports, wakes), cell) = (place(), cell());
-        complete(&cell, 0, 2, true, written(10));
-        Delivery::new(cell.clone(), 1, 0).report(&reports, 9);
-        assert_eq!(told(&reports), [(9, 1, Some(11))]);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn the_record_that_caused_a_refusal_is_told_so() {
-        let ((reports, _), cell) = (place(), cell());
-        for index in 0..3 {
-            Delivery::new(cell.clone(), index, 0).report(&reports, u64::from(index));
-        }
-        let own = Error::new(ErrorKind::Broker, "no key");
-        complete(&cell, 0, 3, true, failed(vec![(1, own)]));
-        let texts: Vec<String> = reports
-            .take()
-            .into_iter()
-            .map(|report| report.result.unwrap_err().to_string())
-            .collect();
-        assert_eq!(texts.len(), 3);
-        assert!(
-            texts[1] == "no key" && texts[0] != "no key" && texts[2] != "no key",
-            "{texts:?}"
-        );
-    }
-
-    #[test]
-    fn records_without_a_tag_are_told_only_if_they_fail_and_are_counted_right() {
-        let ((reports, _), (failures, wakes)) = (place(), place());
-        for fails in [false, true] {
-            let cell = cell();
-            for index in 0..5 {
-                let delivery = Delivery::new(cell.clone(), index, 0);
-                match index {
-                    2 => delivery.report(&reports, 1),
-                    _ => delivery.report_failure(&failures),
-                }
-            }
-            complete(&cell, 0, 5, true, if fails { failed(Vec::new()) } else { written(3) });
-        }
-        assert_eq!(told(&failures), [(Report::UNTAGGED, 4, None)]);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        assert_eq!(told(&reports), [(1, 1, Some(5)), (1, 1, None)]);
+    /// How many reports it makes at most.
+    fn most(&self) -> usize {
+        self.records.spans.len() + self.records.tags.len()
     }
 }

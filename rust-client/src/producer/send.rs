@@ -13,31 +13,33 @@ use ottla_client_state::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::accumulator::{Stop, TopicQueues};
-use super::delivery::Delivery;
+use super::claim::Claim;
 use super::shared::Shared;
 use super::watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 
 /// The future of [`Producer::send`](super::Producer::send).
-pub(super) struct Sending<'a> {
+pub(super) struct Sending<'a, C: Claim> {
     shared: &'a Arc<Shared>,
     topic: Option<&'a Arc<TopicQueues>>,
     record: Option<Record<'a>>,
+    claim: C,
     /// No observer wants this record, or all of them have had it.
     observed: bool,
     yielded: bool,
-    waiting: Option<Waiting<'a>>,
+    waiting: Option<Waiting<'a, C::Of>>,
 }
 
-type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Delivery>> + Send + 'a>>;
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-impl<'a> Sending<'a> {
-    pub fn new(shared: &'a Arc<Shared>, topic: Option<&'a Arc<TopicQueues>>, record: Record<'a>) -> Self {
+impl<'a, C: Claim + 'a> Sending<'a, C> {
+    pub fn new(shared: &'a Arc<Shared>, topic: Option<&'a Arc<TopicQueues>>, record: Record<'a>, claim: C) -> Self {
         Sending {
             shared,
             topic,
             record: Some(record),
+            claim,
             observed: !shared.watch.observers().want_records(),
             yielded: false,
             waiting: None,
@@ -45,42 +47,47 @@ impl<'a> Sending<'a> {
     }
 
     /// A record that the observers have had.
-    pub fn past_observers(shared: &'a Arc<Shared>, topic: Option<&'a Arc<TopicQueues>>, record: Record<'a>) -> Self {
+    pub fn past_observers(
+        shared: &'a Arc<Shared>,
+        topic: Option<&'a Arc<TopicQueues>>,
+        record: Record<'a>,
+        claim: C,
+    ) -> Self {
         Sending {
             observed: true,
-            ..Sending::new(shared, topic, record)
+            ..Sending::new(shared, topic, record, claim)
         }
     }
 
     #[inline]
-    fn append(&mut self) -> Option<Result<Delivery, Stop>> {
-        let (shared, yielded) = (self.shared, self.yielded);
+    fn append(&mut self) -> Option<Result<C::Of, Stop>> {
+        let (shared, claim, yielded) = (self.shared, self.claim, self.yielded);
         let record = self.record.as_mut()?;
         match self.topic {
-            Some(topic) => Some(topic.append(shared, record, &mut None, yielded)),
+            Some(topic) => Some(topic.append(shared, record, claim, &mut None, yielded)),
             None => {
                 let name = record.topic;
-                let append = |topic: &Arc<TopicQueues>| topic.append(shared, record, &mut None, yielded);
+                let append = |topic: &Arc<TopicQueues>| topic.append(shared, record, claim, &mut None, yielded);
                 shared.topics.with(name, append)
             }
         }
     }
 }
 
-impl Future for Sending<'_> {
-    type Output = Result<Delivery>;
+impl<'a, C: Claim + 'a> Future for Sending<'a, C> {
+    type Output = Result<C::Of>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(record) = this.record.take_if(|_| !this.observed) {
-            this.waiting = Some(Box::pin(watch::send(this.shared, this.topic, record)));
+            this.waiting = Some(Box::pin(watch::send(this.shared, this.topic, record, this.claim)));
         }
         if this.record.is_some() {
             match this.append() {
-                Some(Ok(delivery)) => {
+                Some(Ok(claimed)) => {
                     this.record = None;
-                    return Poll::Ready(Ok(delivery));
+                    return Poll::Ready(Ok(claimed));
                 }
                 Some(Err(Stop::Refused(error))) => {
                     this.record = None;
@@ -97,7 +104,7 @@ impl Future for Sending<'_> {
         }
         if let Some(record) = this.record.take() {
             let topic = this.topic.cloned();
-            this.waiting = Some(Box::pin(wait_and_append(this.shared, topic, record)));
+            this.waiting = Some(Box::pin(wait_and_append(this.shared, topic, record, this.claim)));
         }
         match &mut this.waiting {
             Some(waiting) => waiting.as_mut().poll(context),
@@ -107,11 +114,12 @@ impl Future for Sending<'_> {
 }
 
 /// Waits for metadata and for room, at most `max.block.ms`.
-async fn wait_and_append(
+async fn wait_and_append<C: Claim>(
     shared: &Arc<Shared>,
     queues: Option<Arc<TopicQueues>>,
     mut record: Record<'_>,
-) -> Result<Delivery> {
+    claim: C,
+) -> Result<C::Of> {
     let deadline = Instant::now() + shared.config.max_block;
     let queues = match queues {
         Some(queues) => queues,
@@ -119,8 +127,8 @@ async fn wait_and_append(
     };
     let mut buffer = None;
     let appended = loop {
-        match queues.append(shared, &mut record, &mut buffer, true) {
-            Ok(delivery) => break Ok(delivery),
+        match queues.append(shared, &mut record, claim, &mut buffer, true) {
+            Ok(claimed) => break Ok(claimed),
             Err(Stop::Refused(error)) => break Err(error),
             Err(Stop::Yield) => tokio::task::yield_now().await,
             Err(Stop::UnknownPartition(partition)) => wait_for_partition(shared, &queues, partition, deadline).await?,

@@ -201,7 +201,7 @@ impl Shared {
         partition.show_load(slot);
     }
 
-    fn complete_one(&self, partition: &Partition, slot: &Slot, done: Completion<Arc<Cell>>) -> Vec<Waker> {
+    fn complete_one(&self, partition: &Partition, slot: &mut Slot, done: Completion<Arc<Cell>>) -> Vec<Waker> {
         let Completion {
             tickets,
             first,
@@ -236,6 +236,7 @@ impl Shared {
                 Err(Failed { error, of_records })
             }
         };
+        slot.claims.hand_over(&tickets);
         let mut wakers = tickets.complete(first, records, last, result);
         if let Some(witness) = self.watch.witness(&tickets, first, records) {
             wakers.insert(0, witness);

@@ -20,6 +20,7 @@ use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 mod known_bugs;
 mod observed;
 mod promises;
+mod reported;
 mod security;
 
 const INVOICES_ID: Uuid = Uuid([8; 16]);

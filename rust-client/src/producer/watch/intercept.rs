@@ -10,10 +10,11 @@ use bytes::Bytes;
 use ottla_protocol::records::Header;
 
 use super::super::accumulator::TopicQueues;
+use super::super::claim::Claim;
 use super::super::delivery::Delivery;
 use super::super::send::Sending;
 use super::super::shared::Shared;
-use super::super::{TrySendError, try_append};
+use super::super::{NotQueued, try_append};
 use super::observer::{Acknowledgement, Observers};
 use crate::error::{Error, Result};
 use crate::record::{Record, Value};
@@ -154,55 +155,43 @@ impl<'a> OutgoingRecord<'a> {
 }
 
 /// Sends a record past the observers.
-pub(in crate::producer) async fn send(
+pub(in crate::producer) async fn send<C: Claim>(
     shared: &Arc<Shared>,
     topic: Option<&Arc<TopicQueues>>,
     record: Record<'_>,
-) -> Result<Delivery> {
+    claim: C,
+) -> Result<C::Of> {
     let mut outgoing = OutgoingRecord::new(&record);
     shared.watch.observers().on_send(&mut outgoing);
-    let sent = Sending::past_observers(shared, topic, outgoing.changed()).await;
-    match &sent {
-        Ok(delivery) => follow(shared, delivery),
-        Err(error) => refused(shared, topic.map_or(record.topic, |topic| &topic.name), error),
-    }
-    sent
+    Sending::past_observers(shared, topic, outgoing.changed(), claim)
+        .await
+        .inspect_err(|error| refused(shared, topic.map_or(record.topic, |topic| &topic.name), error))
 }
 
 /// As [`send`], without waiting.
-pub(in crate::producer) fn try_send<'a>(
+pub(in crate::producer) fn try_send<C: Claim>(
     shared: &Arc<Shared>,
     topic: Option<&Arc<TopicQueues>>,
-    mut record: Record<'a>,
-) -> Result<Delivery, TrySendError<'a>> {
-    let mut outgoing = OutgoingRecord::new(&record);
+    record: &mut Record<'_>,
+    claim: C,
+) -> Result<C::Of, NotQueued> {
+    let mut outgoing = OutgoingRecord::new(record);
     shared.watch.observers().on_send(&mut outgoing);
-    let stop = match try_append(shared, topic, outgoing.changed()) {
-        Ok(delivery) => {
-            follow(shared, &delivery);
-            return Ok(delivery);
-        }
-        Err(TrySendError::Failed(error)) => {
-            refused(shared, topic.map_or(record.topic, |topic| &topic.name), &error);
-            return Err(TrySendError::Failed(error));
-        }
-        // The caller gets back what it gave, and the observers see it again. Only a partition that the record was given
-        // in its turn stays with it.
-        Err(TrySendError::QueueFull(back)) => {
-            let placed = back.partition.filter(|_| outgoing.partition().is_none());
+    let mut changed = outgoing.changed();
+    let given = changed.partition;
+    let sent = try_append(shared, topic, &mut changed, claim);
+    match &sent {
+        Ok(_) => {}
+        Err(NotQueued::Failed(error)) => refused(shared, topic.map_or(record.topic, |topic| &topic.name), error),
+        // The caller keeps what it has, and the observers see it again. Only a partition that the record was given in its
+        // turn stays with it.
+        Err(NotQueued::QueueFull) => {
+            let placed = changed.partition.filter(|_| given.is_none());
             record.partition = placed.or(record.partition);
-            TrySendError::QueueFull
         }
-        Err(TrySendError::UnknownTopic(_)) => TrySendError::UnknownTopic,
-    };
-    Err(stop(record))
-}
-
-/// Sees to it that the record's acknowledgement is told: by its batch, or here if that is complete already.
-fn follow(shared: &Shared, delivery: &Delivery) {
-    if !delivery.watch() {
-        acknowledge(shared.watch.observers(), delivery);
+        Err(NotQueued::UnknownTopic) => {}
     }
+    sent
 }
 
 /// Tells the fate of a record that is known.

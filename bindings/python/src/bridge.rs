@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::async_producer::{self, Pending};
 use crate::batch::leaf;
@@ -44,39 +44,64 @@ pub(crate) struct Bridge {
 
 struct EventLoop {
     itself: Py<PyAny>,
-    create_future: Py<PyAny>,
-    /// `asyncio.Future.set_result`, if that is what the loop's futures are.
-    set_result: Option<Py<PyAny>>,
+    futures: Futures,
+}
+
+/// How the loop's futures are made and resolved.
+enum Futures {
+    /// They are `asyncio.Future`s: made without a frame of Python's, and without arguments being put together for each.
+    Plain {
+        class: Py<PyAny>,
+        arguments: Py<PyTuple>,
+        keywords: Py<PyDict>,
+        set_result: Py<PyAny>,
+    },
+    /// The loop has its own.
+    Own { create_future: Py<PyAny> },
 }
 
 impl EventLoop {
     fn new(itself: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = itself.py();
         let create_future = itself.getattr("create_future")?;
-        let future_type = PyModule::import(py, "asyncio")?.getattr("Future")?;
-        let made = create_future.call0()?;
-        if !made.get_type().is(&future_type) {
-            return Ok(EventLoop {
-                itself: itself.clone().unbind(),
+        let class = PyModule::import(py, "asyncio")?.getattr("Future")?;
+        let futures = if create_future.call0()?.get_type().is(&class) {
+            let keywords = PyDict::new(py);
+            keywords.set_item("loop", itself)?;
+            Futures::Plain {
+                set_result: class.getattr("set_result")?.unbind(),
+                class: class.unbind(),
+                arguments: PyTuple::empty(py).unbind(),
+                keywords: keywords.unbind(),
+            }
+        } else {
+            Futures::Own {
                 create_future: create_future.unbind(),
-                set_result: None,
-            });
-        }
-        // What `create_future` does, without a frame of Python's.
-        let keywords = PyDict::new(py);
-        keywords.set_item("loop", itself)?;
-        let partial = PyModule::import(py, "functools")?.getattr("partial")?;
+            }
+        };
         Ok(EventLoop {
             itself: itself.clone().unbind(),
-            create_future: partial.call((&future_type,), Some(&keywords))?.unbind(),
-            set_result: Some(future_type.getattr("set_result")?.unbind()),
+            futures,
         })
+    }
+
+    #[inline]
+    fn create_future(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.futures {
+            Futures::Plain {
+                class,
+                arguments,
+                keywords,
+                ..
+            } => class.call(py, arguments.bind(py), Some(keywords.bind(py))),
+            Futures::Own { create_future } => create_future.call0(py),
+        }
     }
 
     /// Resolves many futures with their results: one loop within the interpreter, not one call for each.
     fn resolve(&self, py: Python<'_>, futures: Bound<'_, PyList>, results: Bound<'_, PyList>) -> PyResult<()> {
         static TOOLS: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
-        let Some(set_result) = &self.set_result else {
+        let Futures::Plain { set_result, .. } = &self.futures else {
             for (future, result) in futures.iter().zip(results.iter()) {
                 self::set_result(py, &future.unbind(), result);
             }
@@ -343,7 +368,7 @@ impl Bridge {
     #[inline]
     pub fn create_future(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.event_loop.get() {
-            Some(known) => known.create_future.call0(py),
+            Some(known) => known.create_future(py),
             None => Err(PyRuntimeError::new_err("no event loop")),
         }
     }

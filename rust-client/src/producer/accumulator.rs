@@ -16,8 +16,7 @@ use ottla_client_state::partition_queue::{PartitionQueue, QueueConfig};
 use ottla_client_state::partitioner::{StickyPartition, choose, choose_by_load, partition_for_key};
 use ottla_protocol::records::{BATCH_HEADER_LEN, RecordBatchBuilder, RecordError};
 
-use super::awaited::Claims;
-use super::claim::Claim;
+use super::claim::{Claim, Claims};
 use super::delivery::Cell;
 use super::placing::{Placing, Turns};
 use super::sender::Handle;

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use ottla_client_state::batch::Written;
 
-use super::delivery::{Cell, Failed};
+use super::delivery::Failed;
 use super::reports::{BatchReport, Report, Reports};
 use crate::error::Result;
 use crate::record::TopicPartition;
@@ -169,56 +169,6 @@ impl Stretches {
     }
 }
 
-/// The claims on records of the batch that is open in a partition, or was the last one to be. They are kept here, under the
-/// lock of the partition alone, and go to their batch when another begins or when it completes: a record costs no lock of its
-/// batch.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    cell: Option<Arc<Cell>>,
-    awaited: Vec<Awaited>,
-}
-
-impl Claims {
-    /// Has a record's fate told to `reports` under `tag`, or without a tag only if it fails. The records of a batch come in the
-    /// order of their places, and before anything can have become of them.
-    #[inline]
-    pub fn add(&mut self, cell: &Arc<Cell>, reports: &Arc<Reports>, index: u32, tag: Option<u64>, timestamp: i64) {
-        if self.cell.as_ref().is_none_or(|known| !Arc::ptr_eq(known, cell)) {
-            self.turn_to(cell);
-        }
-        let only_failures = tag.is_none();
-        let known = self
-            .awaited
-            .iter_mut()
-            .find(|known| known.is_for(reports, only_failures));
-        match known {
-            Some(known) => known.add(index, tag, timestamp),
-            None => self.begin(reports, index, tag, timestamp),
-        }
-    }
-
-    #[cold]
-    fn begin(&mut self, reports: &Arc<Reports>, index: u32, tag: Option<u64>, timestamp: i64) {
-        let mut awaited = Awaited::new(reports, tag.is_none());
-        awaited.add(index, tag, timestamp);
-        self.awaited.push(awaited);
-    }
-
-    #[cold]
-    fn turn_to(&mut self, cell: &Arc<Cell>) {
-        if let Some(before) = self.cell.replace(cell.clone()) {
-            before.take_over(std::mem::take(&mut self.awaited));
-        }
-    }
-
-    /// Gives this batch its claims, if they are here. Called before it completes.
-    pub fn hand_over(&mut self, cell: &Arc<Cell>) {
-        if let Some(known) = self.cell.take_if(|known| Arc::ptr_eq(known, cell)) {
-            known.take_over(std::mem::take(&mut self.awaited));
-        }
-    }
-}
-
 /// Records of one batch whose fate one place is waiting for.
 #[derive(Debug)]
 pub(super) struct Awaited {
@@ -291,6 +241,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
 
+    use super::super::claim::Claims;
+    use super::super::delivery::Cell;
     use super::super::reports::Tags;
     use super::*;
     use crate::error::{Error, ErrorKind};

@@ -5,6 +5,7 @@
 //!
 //! | room | does |
 //! |---|---|
+//! | `at_once` | sends without waiting |
 //! | `accumulator` | appends a record to the open batch of its partition |
 //! | `placing` | the partition of a record, where it is not simply murmur2 of the key |
 //! | `buffer_pool` | `buffer.memory` as one hard budget |
@@ -21,6 +22,7 @@
 //! What may be sent, what is retried and what a failure means is decided in `ottla-client-state`.
 
 mod accumulator;
+mod at_once;
 mod awaited;
 mod buffer_pool;
 mod claim;
@@ -44,6 +46,7 @@ use std::time::Duration;
 
 use ottla_client_state::sequence::Reason;
 
+pub use at_once::{NotQueued, TrySendError};
 pub use delivery::Delivery;
 pub use flush::Flushed;
 pub use placing::{PartitionerError, Unplaced};
@@ -53,8 +56,9 @@ pub use watch::{
     TopicMetrics,
 };
 
-use accumulator::{Stop, TopicQueues};
-use claim::{Claim, Ticket, Told};
+use accumulator::TopicQueues;
+use at_once::{try_claim, try_send};
+use claim::{Ticket, Told};
 use placing::{Custom, Placing};
 use send::Sending;
 use shared::Shared;
@@ -62,7 +66,9 @@ use watch::Observers;
 
 use crate::client::Client;
 use crate::config::{ClientKind, DeliverySemantics, ProducerConfig, Properties, Settings, common_setters};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+#[cfg(doc)]
+use crate::error::{Error, ErrorKind};
 use crate::record::Record;
 
 /// Sends records. Cheap to clone; all clones are one producer.
@@ -282,103 +288,6 @@ impl Producer {
     }
 }
 
-/// Sends a record for a ticket, if it is possible without waiting.
-#[inline]
-fn try_send<'a>(
-    shared: &Arc<Shared>,
-    topic: Option<&Arc<TopicQueues>>,
-    mut record: Record<'a>,
-) -> Result<Delivery, TrySendError<'a>> {
-    try_claim(shared, topic, &mut record, Ticket).map_err(|refused| match refused {
-        NotQueued::QueueFull => TrySendError::QueueFull(record),
-        NotQueued::UnknownTopic => TrySendError::UnknownTopic(record),
-        NotQueued::Failed(error) => TrySendError::Failed(error),
-    })
-}
-
-/// Sends a record past the observers if there are any, and if it is possible without waiting.
-#[inline]
-fn try_claim<C: Claim>(
-    shared: &Arc<Shared>,
-    topic: Option<&Arc<TopicQueues>>,
-    record: &mut Record<'_>,
-    claim: C,
-) -> Result<C::Of, NotQueued> {
-    match shared.watch.observers().want_records() {
-        false => try_append(shared, topic, record, claim),
-        true => watch::try_send(shared, topic, record, claim),
-    }
-}
-
-/// Appends a record if that is possible without waiting.
-#[inline]
-fn try_append<C: Claim>(
-    shared: &Arc<Shared>,
-    topic: Option<&Arc<TopicQueues>>,
-    record: &mut Record<'_>,
-    claim: C,
-) -> Result<C::Of, NotQueued> {
-    let name = record.topic;
-    let mut append = |topic: &Arc<TopicQueues>| topic.append(shared, record, claim, &mut None, true);
-    let appended = match topic {
-        Some(topic) => Some(append(topic)),
-        None => shared.topics.with(name, append),
-    };
-    match appended {
-        Some(Ok(claimed)) => Ok(claimed),
-        Some(Err(stop)) => Err(NotQueued::new(stop, topic.map_or(name, |topic| &topic.name))),
-        None => append_first(shared, record, claim),
-    }
-}
-
-/// Appends a record to a topic that no record was sent to before, if its metadata is here.
-#[cold]
-fn append_first<C: Claim>(shared: &Arc<Shared>, record: &mut Record<'_>, claim: C) -> Result<C::Of, NotQueued> {
-    if shared.is_closed() {
-        return Err(NotQueued::Failed(Error::closed("producer")));
-    }
-    // The metadata task brings it; the next try finds it.
-    shared.client.touch_topic(record.topic);
-    match send::topic_now(shared, record.topic) {
-        Some(topic) => topic
-            .append(shared, record, claim, &mut None, true)
-            .map_err(|stop| NotQueued::new(stop, &topic.name)),
-        None => Err(NotQueued::UnknownTopic),
-    }
-}
-
-/// Why [`Producer::try_send_reported`] did not queue a record.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum NotQueued {
-    /// There is no room in `buffer.memory`.
-    QueueFull,
-    /// The topic's metadata is not here yet. It was asked for.
-    UnknownTopic,
-    /// The record cannot be sent.
-    Failed(Error),
-}
-
-impl NotQueued {
-    #[cold]
-    fn new(stop: Stop, topic: &str) -> Self {
-        match stop {
-            Stop::NeedsRoom { .. } | Stop::Yield => NotQueued::QueueFull,
-            Stop::Refused(error) => NotQueued::Failed(error),
-            Stop::UnknownPartition(partition) => NotQueued::Failed(send::no_such_partition(topic, partition)),
-        }
-    }
-
-    /// As an error about a record for `topic`.
-    pub fn into_error(self, topic: &str) -> Error {
-        match self {
-            NotQueued::QueueFull => TrySendError::QueueFull(Record::to(topic)).into(),
-            NotQueued::UnknownTopic => TrySendError::UnknownTopic(Record::to(topic)).into(),
-            NotQueued::Failed(error) => error,
-        }
-    }
-}
-
 /// What became of all records of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Closed {
@@ -388,44 +297,6 @@ pub struct Closed {
     pub failed: u64,
     /// Failed, and possibly in the log.
     pub unknown: u64,
-}
-
-/// Why [`Producer::try_send`] did not queue a record.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TrySendError<'a> {
-    /// There is no room in `buffer.memory`.
-    QueueFull(Record<'a>),
-    /// The topic's metadata is not here yet. It was asked for.
-    UnknownTopic(Record<'a>),
-    /// The record cannot be sent.
-    Failed(Error),
-}
-
-impl fmt::Display for TrySendError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TrySendError::QueueFull(record) => {
-                write!(f, "no room in buffer.memory for a record for {:?}", record.topic)
-            }
-            TrySendError::UnknownTopic(record) => write!(f, "the metadata of topic {:?} is not here yet", record.topic),
-            TrySendError::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TrySendError<'_> {}
-
-impl From<TrySendError<'_>> for Error {
-    fn from(error: TrySendError<'_>) -> Self {
-        match error {
-            TrySendError::Failed(error) => error,
-            TrySendError::QueueFull(_) => Error::new(ErrorKind::QueueFull, error.to_string()),
-            TrySendError::UnknownTopic(_) => {
-                Error::new(ErrorKind::UnknownTopic, error.to_string()).with_retriable(true)
-            }
-        }
-    }
 }
 
 /// A topic to send to, from [`Producer::topic`].

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use ottla_protocol::records::Header;
 
 use super::super::accumulator::TopicQueues;
+use super::super::at_once::{NotQueued, try_append};
 use super::super::claim::Claim;
 use super::super::delivery::Delivery;
 use super::super::send::Sending;
 use super::super::shared::Shared;
-use super::super::{NotQueued, try_append};
+
 use super::observer::{Acknowledgement, Observers};
 use crate::error::{Error, Result};
 use crate::record::{Record, Value};

@@ -495,9 +495,6 @@ mod tests {
         claims.hand_over(&second.cell);
         complete(&second, 0, 2, true, written(9));
         assert_eq!(told(&reports), [(70, 2, Some(9))]);
-        assert!(
-            claims.cell.is_none() && claims.awaited.is_empty(),
-            "nothing stays behind"
-        );
+        assert!(claims.are_empty(), "nothing stays behind");
     }
 }

@@ -14,7 +14,7 @@ use ottla_protocol::records::{Decompressor, RecordBatch};
 use ottla_protocol::{ApiKey, ErrorCode, Uuid};
 
 use super::*;
-use crate::error::Persisted;
+use crate::error::{Error, ErrorKind, Persisted};
 use crate::tests::{Asked, FakeBroker, Reply, TOPIC_ID, metadata};
 
 mod known_bugs;

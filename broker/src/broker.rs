@@ -20,7 +20,7 @@ use crate::quorum::{MetadataSubscriber, QuorumError};
 use crate::replica_manager::{Leadership, ReplicaManager};
 use crate::security::{self, SecurityError};
 use crate::server::{self, AcceptLimits, BoundListener, Server};
-use ottla_broker_state::controller::{ClusterImage, METADATA_VERSION};
+use ottla_broker_state::controller::{ClusterImage, FEATURES, SupportedFeature};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -115,18 +115,16 @@ impl BrokerShared {
 
     /// The features of the cluster that this broker knows.
     pub fn finalized_features(&self) -> Vec<Feature> {
-        let known = |(name, level): (&String, &i16)| Feature {
-            name: name.clone(),
-            min_level: METADATA_VERSION,
-            max_level: METADATA_VERSION,
-            level: *level,
+        let image = self.image();
+        let known = |feature: &SupportedFeature| {
+            Some(Feature {
+                name: feature.name.to_owned(),
+                min_level: feature.min_level,
+                max_level: feature.max_level,
+                level: *image.features().get(feature.name)?,
+            })
         };
-        self.image()
-            .features()
-            .iter()
-            .filter(|(name, _)| *name == "metadata.version")
-            .map(known)
-            .collect()
+        FEATURES.iter().filter_map(known).collect()
     }
 }
 

@@ -75,6 +75,8 @@ const SERVED: &[ServedApi] = &[
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    served(ApiKey::ConsumerGroupDescribe, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
@@ -203,6 +205,12 @@ async fn route(context: &Context, key: ApiKey, header: &RequestHeader<'_>, body:
             call!(context, header, body, IncrementalAlterConfigsRequest, incremental_alter_configs)
         }
         ApiKey::DescribeCluster => call!(context, header, body, DescribeClusterRequest, describe_cluster),
+        ApiKey::ConsumerGroupHeartbeat => {
+            call!(context, header, body, ConsumerGroupHeartbeatRequest, consumer_group_heartbeat)
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            call!(context, header, body, ConsumerGroupDescribeRequest, consumer_group_describe)
+        }
         ApiKey::DescribeTopicPartitions => {
             call!(context, header, body, DescribeTopicPartitionsRequest, describe_topic_partitions)
         }

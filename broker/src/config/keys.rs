@@ -42,7 +42,7 @@ pub enum Treatment {
 
 use Treatment::{Fixed, Idle, Obeyed, Refused, Renamed, Tuning};
 
-const NO_GROUPS: &str = "consumer groups are not available yet";
+const NO_GROUP_TUNING: &str = "the group coordinator has no threads, queues or protocols to choose";
 const NO_TRANSACTIONS: &str = "transactions are not available yet";
 const NO_SHARE_GROUPS: &str = "share groups are not available";
 const NO_TIERED_STORAGE: &str = "tiered storage is not available";
@@ -437,6 +437,34 @@ pub static KEYS: &[Key] = keys! {
         "The longest session a member may ask for."
     "group.max.size" Int = "2147483647", Rule::AtLeast(1), Obeyed;
         "The most members of a group."
+    "group.consumer.session.timeout.ms" Int = "45000", Rule::AtLeast(1), Obeyed;
+        "How long a member of the consumer protocol may be silent."
+    "group.consumer.min.session.timeout.ms" Int = "45000", Rule::AtLeast(1), Obeyed;
+        "The shortest that group.consumer.session.timeout.ms may be."
+    "group.consumer.max.session.timeout.ms" Int = "60000", Rule::AtLeast(1), Obeyed;
+        "The longest that group.consumer.session.timeout.ms may be."
+    "group.consumer.heartbeat.interval.ms" Int = "5000", Rule::AtLeast(1), Obeyed;
+        "How often a member of the consumer protocol is told to send heartbeats."
+    "group.consumer.min.heartbeat.interval.ms" Int = "5000", Rule::AtLeast(1), Obeyed;
+        "The shortest that group.consumer.heartbeat.interval.ms may be."
+    "group.consumer.max.heartbeat.interval.ms" Int = "15000", Rule::AtLeast(1), Obeyed;
+        "The longest that group.consumer.heartbeat.interval.ms may be."
+    "group.consumer.assignment.interval.ms" Int = "1000", Rule::AtLeast(0), Obeyed;
+        "The least time between two assignments of a group of the consumer protocol."
+    "group.consumer.min.assignment.interval.ms" Int = "0", Rule::AtLeast(0), Obeyed;
+        "The shortest that group.consumer.assignment.interval.ms may be."
+    "group.consumer.max.assignment.interval.ms" Int = "15000", Rule::AtLeast(0), Obeyed;
+        "The longest that group.consumer.assignment.interval.ms may be."
+    "group.consumer.max.size" Int = "2147483647", Rule::AtLeast(1), Obeyed;
+        "The most members of a group of the consumer protocol."
+    "group.consumer.assignors" List = "uniform,range", Rule::SomeOf(&["uniform", "range"]), Obeyed;
+        "The server-side assignors that may be asked for; the first is the default."
+    "group.consumer.assignor.offload.enable" Boolean = "true", Rule::Any, Tuning;
+        "Whether assignments are computed on a thread of their own."
+    "group.consumer.regex.refresh.interval.ms" Int = "600000", Rule::AtLeast(10000), Obeyed;
+        "How long the topics that a regular expression was found to mean are believed."
+    "group.consumer.migration.policy" String = "bidirectional", Rule::Any, Obeyed;
+        "Which groups with members may change their protocol: disabled, upgrade, downgrade or bidirectional."
     "transaction.state.log.num.partitions" Int = "50", Rule::AtLeast(1), Idle(NO_TRANSACTIONS);
         "Partitions of __transaction_state."
     "transaction.state.log.replication.factor" Short = "1", Rule::AtLeast(1), Idle(NO_TRANSACTIONS);
@@ -495,8 +523,7 @@ pub static PREFIXES: &[(&str, Treatment)] = &[
     ("controller.quota.window.", Idle(NO_QUOTAS)),
     ("replication.quota.window.", Idle(NO_QUOTAS)),
     ("alter.log.dirs.replication.quota.window.", Idle(NO_QUOTAS)),
-    ("group.consumer.", Idle(NO_GROUPS)),
-    ("group.coordinator.", Idle(NO_GROUPS)),
+    ("group.coordinator.", Idle(NO_GROUP_TUNING)),
     ("group.share.", Idle(NO_SHARE_GROUPS)),
     ("group.streams.", Idle("streams groups are not available")),
     ("share.coordinator.", Idle(NO_SHARE_GROUPS)),

@@ -51,10 +51,10 @@ async fn a_new_cluster_registers_its_broker_under_the_offset_of_the_record() {
     let opened = registered(dir.path()).await;
     let image = opened.controller.image();
     let broker = image.broker(1).unwrap();
-    // 0 leader change, 1 feature level, 2 registration.
-    assert_eq!((broker.epoch, image.offset()), (2, 2));
+    // 0 leader change, 1 and 2 feature levels, 3 registration.
+    assert_eq!((broker.epoch, image.offset()), (3, 3));
     assert_eq!(broker.listener("PLAINTEXT").unwrap().port, 4711);
-    assert_eq!(image.features().len(), 1);
+    assert_eq!(image.features().len(), 2);
 }
 
 #[tokio::test]

@@ -19,10 +19,11 @@ use crate::controller::Controller;
 use crate::faults::Signals;
 use crate::quorum::{MetadataSubscriber, MetadataUpdate};
 use crate::replica_manager::{Partition, ReplicaManager};
+use arc_swap::ArcSwap;
 use ottla_broker_state::Effect;
 use ottla_broker_state::controller::topics::NewTopic;
 use ottla_broker_state::controller::{ApiError, Change, ClusterImage};
-use ottla_broker_state::group::{GroupRecord, GroupReply, GroupShard, Moment, Outcome, partition_of};
+use ottla_broker_state::group::{GroupConfig, GroupRecord, GroupReply, GroupShard, Moment, Outcome, partition_of};
 use ottla_protocol::ErrorCode;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,9 +34,11 @@ use tokio::time::Instant;
 
 mod commit;
 mod slot;
+mod topics;
 
 pub use commit::{Commit, Promise, Released};
 use slot::Slot;
+use topics::Topics;
 
 /// Where groups and offsets are kept.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -49,6 +52,8 @@ pub const WEIGHT_MAX: usize = 256 << 20;
 struct Common {
     keys: GroupKeys,
     started: Instant,
+    /// The topics that there are, for the decisions of groups.
+    topics: ArcSwap<Topics>,
     /// What all shards weigh.
     weight: AtomicUsize,
     /// When the task of the timers wakes up by itself, in milliseconds since the start.
@@ -86,6 +91,7 @@ impl Coordinator {
             common: Arc::new(Common {
                 keys,
                 started: Instant::now(),
+                topics: ArcSwap::default(),
                 weight: AtomicUsize::new(0),
                 wakes_at: AtomicU64::new(u64::MAX),
                 earlier: Notify::new(),
@@ -94,6 +100,11 @@ impl Coordinator {
             slots: RwLock::default(),
             runtime: tokio::runtime::Handle::current(),
         }
+    }
+
+    /// What the decisions about groups follow.
+    pub fn rules(&self) -> &GroupConfig {
+        &self.common.keys.rules
     }
 
     /// Makes sure that `__consumer_offsets` exists.
@@ -288,6 +299,7 @@ impl Coordinator {
 
 impl MetadataSubscriber for Coordinator {
     fn metadata_changed(&self, update: &MetadataUpdate) {
+        self.common.topics.store(Arc::new(Topics(Arc::clone(&update.image))));
         let mut concerns_us = false;
         for change in &update.changes {
             match change {

@@ -85,6 +85,7 @@ impl Slot {
         match loaded {
             Ok(mut shard) => {
                 let moment = self.common.moment();
+                shard.handle_topics(self.common.topics.load_full());
                 let effect = shard.loaded(moment);
                 let groups = shard.group_count();
                 let mut active = Active {
@@ -161,9 +162,14 @@ impl Slot {
             return Err(unavailable(&state));
         };
         let moment = self.common.moment();
+        self.show_topics(active);
         let effect = work(&mut active.shard, moment);
         let taken = self.take(active, effect, moment);
         self.settle(&mut state, taken)
+    }
+
+    fn show_topics(&self, active: &mut Active) {
+        active.shard.handle_topics(self.common.topics.load_full());
     }
 
     pub(super) fn await_outcome<T>(
@@ -175,6 +181,7 @@ impl Slot {
             return Err(unavailable(&state));
         };
         let moment = self.common.moment();
+        self.show_topics(active);
         let effect = work(&mut active.shard, moment);
         let mut later = None;
         if let Outcome::Parked(ticket) = &effect.reply {
@@ -193,10 +200,11 @@ impl Slot {
     }
 
     pub(super) fn look<T>(&self, work: impl FnOnce(&GroupShard) -> T) -> Result<(T, Commit), ErrorCode> {
-        let state = self.lock();
-        let State::Active(active) = &*state else {
+        let mut state = self.lock();
+        let State::Active(active) = &mut *state else {
             return Err(unavailable(&state));
         };
+        self.show_topics(active);
         Ok((work(&active.shard), self.commit(active.end, false)))
     }
 
@@ -216,6 +224,7 @@ impl Slot {
                 return u64::MAX;
             };
             let moment = self.common.moment();
+            self.show_topics(active);
             let Some(effect) = active.shard.handle_timeout(moment) else {
                 break;
             };

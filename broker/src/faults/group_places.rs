@@ -272,6 +272,51 @@ impl<'a> Places<'a> for HeartbeatRequest<'a> {
     }
 }
 
+impl<'a> Places<'a> for ConsumerGroupHeartbeatRequest<'a> {
+    throttle!();
+
+    fn touches(&self, _target: &Target) -> bool {
+        false
+    }
+
+    fn without_effect(self, _target: &Target, _version: i16) -> Parts<Self, ConsumerGroupHeartbeatResponse<'a>> {
+        let answer = ConsumerGroupHeartbeatResponse {
+            member_id: Some(self.member_id),
+            member_epoch: self.member_epoch,
+            ..ConsumerGroupHeartbeatResponse::default()
+        };
+        (None, Some(answer))
+    }
+
+    fn spoil(answer: &mut ConsumerGroupHeartbeatResponse<'_>, _target: &Target, code: WireCode, _version: i16) {
+        *answer = ConsumerGroupHeartbeatResponse {
+            error_code: code.0,
+            error_message: Some(MESSAGE),
+            ..ConsumerGroupHeartbeatResponse::default()
+        };
+    }
+}
+
+impl<'a> Places<'a> for ConsumerGroupDescribeRequest<'a> {
+    throttle!();
+
+    fn touches(&self, _target: &Target) -> bool {
+        false
+    }
+
+    fn spoil(answer: &mut ConsumerGroupDescribeResponse<'_>, _target: &Target, code: WireCode, _version: i16) {
+        for group in &mut answer.groups {
+            *group = consumer_group_describe_response::DescribedGroup {
+                error_code: code.0,
+                error_message: Some(MESSAGE),
+                group_id: group.group_id,
+                authorized_operations: group.authorized_operations,
+                ..Default::default()
+            };
+        }
+    }
+}
+
 impl<'a> Places<'a> for LeaveGroupRequest<'a> {
     throttle!();
 

@@ -33,6 +33,8 @@ macro_rules! for_api {
             ApiKey::ListGroups => $function::<ListGroupsRequest<'_>>($($argument),*),
             ApiKey::DeleteGroups => $function::<DeleteGroupsRequest<'_>>($($argument),*),
             ApiKey::OffsetDelete => $function::<OffsetDeleteRequest<'_>>($($argument),*),
+            ApiKey::ConsumerGroupHeartbeat => $function::<ConsumerGroupHeartbeatRequest<'_>>($($argument),*),
+            ApiKey::ConsumerGroupDescribe => $function::<ConsumerGroupDescribeRequest<'_>>($($argument),*),
             ApiKey::SaslHandshake => $function::<SaslHandshakeRequest<'_>>($($argument),*),
             ApiKey::ApiVersions => $function::<ApiVersionsRequest<'_>>($($argument),*),
             ApiKey::CreateTopics => $function::<CreateTopicsRequest<'_>>($($argument),*),

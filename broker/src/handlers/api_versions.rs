@@ -5,8 +5,8 @@
 //!   list (KIP-511).
 //! - A client name or version with characters that cannot stand in a metric is INVALID_REQUEST (KIP-511).
 //! - Answered before authentication too, but not in the middle of it: ILLEGAL_SASL_STATE, and the end.
-//! - Features (version 3): `metadata.version` as the metadata log has it finalized. Nothing is announced that is not
-//!   done: no `group.version`, no `transaction.version`.
+//! - Features (version 3): `metadata.version` and `group.version` as the metadata log has them finalized. Nothing is
+//!   announced that is not done: no `transaction.version`.
 //! - From version 5, a client that names another cluster or another node than this is told REBOOTSTRAP_REQUIRED
 //!   (KIP-1242).
 

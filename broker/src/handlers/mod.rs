@@ -17,6 +17,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub mod api_versions;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;

@@ -24,6 +24,31 @@ pub use image::{BrokerImage, Change, ClusterImage, ConfigResource, ImageError, P
 /// The level of the feature `metadata.version` that a new cluster is given: the records are those of Apache Kafka 4.3.
 pub const METADATA_VERSION: i16 = 30;
 
+/// A feature of the cluster and the levels of it that this broker can work at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SupportedFeature {
+    /// Its name.
+    pub name: &'static str,
+    /// The lowest level.
+    pub min_level: i16,
+    /// The highest level, which a new cluster is given.
+    pub max_level: i16,
+}
+
+/// The features of this broker. Without `group.version` clients of the consumer protocol (KIP-848) do not even try.
+pub const FEATURES: [SupportedFeature; 2] = [
+    SupportedFeature {
+        name: "metadata.version",
+        min_level: METADATA_VERSION,
+        max_level: METADATA_VERSION,
+    },
+    SupportedFeature {
+        name: "group.version",
+        min_level: 0,
+        max_level: 1,
+    },
+];
+
 /// The most partitions that one request may create, as in Apache Kafka: a request becomes one record batch.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 

@@ -3,7 +3,7 @@
 //! A registration gives the broker a new epoch. All partitions it leads get a new leader epoch: what the process before
 //! it had not yet written to its disk is lost, and a client that read it must be able to notice (KIP-320).
 
-use super::{ClusterImage, METADATA_VERSION};
+use super::{ClusterImage, FEATURES};
 use ottla_protocol::Uuid;
 use ottla_protocol::internal::metadata::MetadataRecord;
 use ottla_protocol::internal::register_broker_record::{BrokerEndpoint, BrokerFeature};
@@ -24,15 +24,20 @@ pub struct Registration<'a> {
     pub log_dirs: Vec<Uuid>,
 }
 
-/// The first records of a new cluster; none for one that exists.
+/// The records of the features that this broker has and the cluster has no level of yet.
 pub fn bootstrap(image: &ClusterImage) -> Vec<MetadataRecord<'static>> {
-    if image.features().contains_key("metadata.version") {
-        return Vec::new();
-    }
-    vec![MetadataRecord::FeatureLevel(FeatureLevelRecord {
-        name: "metadata.version",
-        feature_level: METADATA_VERSION,
-    })]
+    // A cluster that an earlier version of this broker has made learns what was added since.
+    let missing = FEATURES
+        .iter()
+        .filter(|feature| !image.features().contains_key(feature.name));
+    missing
+        .map(|feature| {
+            MetadataRecord::FeatureLevel(FeatureLevelRecord {
+                name: feature.name,
+                feature_level: feature.max_level,
+            })
+        })
+        .collect()
 }
 
 /// The record of a registration that is in force at once, for the only broker of a cluster. `epoch` is the offset the
@@ -50,11 +55,14 @@ pub fn register<'a>(registration: &Registration<'a>, epoch: i64) -> MetadataReco
         incarnation_id: registration.incarnation_id,
         broker_epoch: epoch,
         end_points: registration.listeners.iter().map(end_point).collect(),
-        features: vec![BrokerFeature {
-            name: "metadata.version",
-            min_supported_version: METADATA_VERSION,
-            max_supported_version: METADATA_VERSION,
-        }],
+        features: FEATURES
+            .iter()
+            .map(|feature| BrokerFeature {
+                name: feature.name,
+                min_supported_version: feature.min_level,
+                max_supported_version: feature.max_level,
+            })
+            .collect(),
         rack: registration.rack,
         fenced: false,
         log_dirs: registration.log_dirs.clone(),
@@ -83,17 +91,33 @@ pub fn take_leadership(image: &ClusterImage, broker: i32) -> Vec<MetadataRecord<
 
 #[cfg(test)]
 mod tests {
+    use super::super::METADATA_VERSION;
     use super::super::tests::{apply, cluster, topic};
     use super::*;
 
     #[test]
-    fn a_new_cluster_begins_with_its_metadata_version() {
+    fn a_new_cluster_begins_with_the_features_of_its_broker() {
         let mut image = ClusterImage::new("c");
         let records = bootstrap(&image);
-        assert_eq!(records.len(), 1);
+        assert_eq!(records.len(), 2);
         apply(&mut image, &records);
         assert_eq!(image.features().get("metadata.version"), Some(&METADATA_VERSION));
+        assert_eq!(image.features().get("group.version"), Some(&1));
         assert!(bootstrap(&image).is_empty());
+    }
+
+    #[test]
+    fn a_cluster_of_an_earlier_version_learns_what_was_added() {
+        let mut image = ClusterImage::new("c");
+        apply(&mut image, &bootstrap(&image)[..1]);
+        let names: Vec<_> = bootstrap(&image)
+            .into_iter()
+            .map(|record| match record {
+                MetadataRecord::FeatureLevel(feature) => feature.name,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(names, ["group.version"]);
     }
 
     #[test]

@@ -10,6 +10,11 @@ One JSON request a line on standard input, one JSON answer a line on standard ou
   {"do": "end"}                                                         -> {"acked": [[partition, offset, number], ...],
                                                                             "failed": [number, ...]}
 
+  {"do": "join", "bootstrap", "group", "topic"}                         -> {"member"}   a member that polls until it leaves
+  {"do": "members"}                                                     -> {"assigned": [[partition, ...], ...], "seen"}
+                                                                            in the order of joining; records seen by all
+  {"do": "leave", "member"}                                             -> {}   it commits and closes
+
   {"do": "knock", "bootstrap"}                                          -> {"in": true or false, "errors": [text, ...]}
 
 "config" of a request, if it has one, holds further properties of librdkafka.
@@ -201,6 +206,61 @@ class Writer:
         return {"acked": self.acked, "failed": self.failed}
 
 
+class Member:
+    """A member of a group, polled by a thread of its own."""
+
+    def __init__(self, request):
+        self.consumer = Consumer({
+            "bootstrap.servers": request["bootstrap"],
+            "group.id": request["group"],
+            "auto.offset.reset": "earliest",
+            **QUIET,
+            **request.get("config", {}),
+        })
+        self.assigned = []
+        self.seen = 0
+        self.error = None
+        self.stopping = threading.Event()
+        self.consumer.subscribe([request["topic"]])
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while not self.stopping.is_set():
+            message = self.consumer.poll(0.05)
+            if message is not None and message.error() is None:
+                self.seen += 1
+            elif message is not None and message.error().fatal():
+                self.error = str(message.error())
+                break
+            self.assigned = sorted(partition.partition for partition in self.consumer.assignment())
+        self.consumer.close()
+        self.assigned = []
+
+    def leave(self):
+        self.stopping.set()
+        self.thread.join(PATIENCE)
+        return {}
+
+
+MEMBERS = []
+
+
+def join(request):
+    MEMBERS.append(Member(request))
+    return {"member": len(MEMBERS) - 1}
+
+
+def members():
+    for member in MEMBERS:
+        if member.error:
+            raise RuntimeError(member.error)
+    return {
+        "assigned": [member.assigned for member in MEMBERS],
+        "seen": sum(member.seen for member in MEMBERS),
+    }
+
+
 def serve():
     writer = None
     for line in sys.stdin:
@@ -213,6 +273,12 @@ def serve():
                     answer = produce(request)
                 case "consume":
                     answer = consume(request)
+                case "join":
+                    answer = join(request)
+                case "members":
+                    answer = members()
+                case "leave":
+                    answer = MEMBERS[request["member"]].leave()
                 case "knock":
                     answer = knock(request)
                 case "end_offset":

@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn a_cluster_of_an_earlier_version_learns_what_was_added() {
         let mut image = ClusterImage::new("c");
-        apply(&mut image, &bootstrap(&image)[..1]);
+        let earlier = bootstrap(&image);
+        apply(&mut image, &earlier[..1]);
         let names: Vec<_> = bootstrap(&image)
             .into_iter()
             .map(|record| match record {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::{JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use super::super::classic::{ClassicGroup, Member};
@@ -52,16 +51,6 @@ impl TopicsImage for NoTopics {
 
     fn racks(&self, _name: &str) -> Vec<Vec<Arc<str>>> {
         Vec::new()
-    }
-}
-
-impl fmt::Debug for GroupShard {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("GroupShard")
-            .field("groups", &self.groups)
-            .field("loading", &self.loading)
-            .finish_non_exhaustive()
     }
 }
 

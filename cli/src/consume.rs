@@ -89,7 +89,7 @@ pub async fn run(arguments: ConsumeArguments) -> Outcome {
         printed = print_all(&mut consumer, &arguments, &printer, &mut count) => printed,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     if !arguments.quiet {
         eprintln!("{} read", counted(count, "record"));
     }

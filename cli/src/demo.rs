@@ -151,7 +151,7 @@ async fn consume(bootstrap: &str, expected: usize) -> Result<BTreeMap<String, Tr
         counted(count as u64, "point"),
         millis(started)
     );
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     Ok(tracks)
 }
 

@@ -256,7 +256,7 @@ async fn consume(load: ConsumeLoad) -> Outcome {
         }
     }
     let elapsed = started.elapsed();
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     say!("{} read, {}", counted(count, "record"), rates(count, bytes, elapsed));
     print_processor_time(processor_before, count);
     Ok(())

@@ -3,12 +3,13 @@
 //! In: a checked configuration. Out: answers. It owns the metadata task and ends it when the last handle is gone.
 //! It sends each request once: who sends decides whether and when to try again.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ottla_client_state::Time;
 use ottla_client_state::metadata::{ClusterSnapshot, Leader, Node};
-use ottla_protocol::{ErrorCode, Message};
+use ottla_protocol::{ErrorCode, Message, Uuid};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -130,6 +131,14 @@ impl Client {
     /// The broker that was asked did not answer.
     pub async fn all_topics(&self) -> Result<Arc<ClusterSnapshot>> {
         self.cluster.all_topics().await
+    }
+
+    /// Asks for topics by their ids; they are in the picture of the cluster afterwards, if they exist.
+    ///
+    /// # Errors
+    /// The broker that was asked did not answer, or cannot be asked by id (before Kafka 3.1).
+    pub async fn learn_topics(&self, ids: &[Uuid]) -> Result<()> {
+        self.cluster.learn_topics(ids).await
     }
 
     /// A picture of the cluster with `topic` in it. Waits for it until `deadline`. Cancel-safe.
@@ -257,6 +266,67 @@ impl Client {
             _ => self.cluster.any_broker(),
         };
         self.ask(&broker, Lane::Other, cap, body).await
+    }
+
+    /// Finds out who coordinates `group`, unless it is known. Cancel-safe.
+    ///
+    /// # Errors
+    /// No broker answered, or none can say.
+    pub async fn find_coordinator(&self, group: &str) -> Result<()> {
+        self.cluster.coordinator(group).await.map(drop)
+    }
+
+    /// Sends a request to the coordinator of `group`, in the newest of `versions` that both know. `build` makes the
+    /// request for that version. Cancel-safe.
+    ///
+    /// A coordinator that cannot be reached is forgotten; one that answers that it is not the coordinator is not, as
+    /// the answer is not read here: see [`Client::forget_coordinator`].
+    ///
+    /// # Errors
+    /// No coordinator, no connection, no answer in `timeout`, no common version.
+    pub async fn request_coordinator<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        group: &str,
+        lane: Lane,
+        versions: RangeInclusive<i16>,
+        timeout: Duration,
+        build: impl Fn(i16) -> M,
+    ) -> Result<ResponseFrame<M>> {
+        let broker = self.cluster.coordinator(group).await?;
+        let ask = async || {
+            let connection = broker.connection(lane).await?;
+            let version = connection.version_of::<M>(*versions.end())?;
+            if version < *versions.start() {
+                let text = format!("the broker is too old: version {} or newer is needed", versions.start());
+                let error = Error::new(ErrorKind::Unsupported, text).with_broker(connection.broker());
+                return Err(error.with_api(M::API_KEY, version));
+            }
+            connection.send(version, &build(version), timeout)?.await
+        };
+        let outcome = match ask().await {
+            // The connection was idle and closed in the same moment; the request has not left.
+            Err(error) if error.kind() == ErrorKind::Disconnected && error.persisted() == Persisted::No => ask().await,
+            outcome => outcome,
+        };
+        if let Err(error) = &outcome
+            && matches!(
+                error.kind(),
+                ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Timeout
+            )
+        {
+            self.cluster.forget_coordinator(group);
+        }
+        outcome
+    }
+
+    /// Who was said to coordinate `group` does not; it is looked up again when it is needed.
+    pub fn forget_coordinator(&self, group: &str) {
+        self.cluster.forget_coordinator(group);
+    }
+
+    /// The broker id of the coordinator of `group`, if it is known.
+    pub fn known_coordinator(&self, group: &str) -> Option<i32> {
+        self.cluster.known_coordinator(group)
     }
 
     async fn ask<'m, M: Message<'m> + ClientRequest>(

@@ -40,7 +40,8 @@ pub enum ErrorKind {
     /// The broker did not accept who we say we are, could not prove who it is, or expects another protection of the
     /// connection (TLS or not). No retry follows.
     Authentication,
-    /// Another instance took this one's place: a newer producer or member with the same identity.
+    /// This instance no longer is who it was: a newer producer or member has its identity, or the group went on without
+    /// it. What it held belongs to others now.
     Fenced,
     /// A record or request is larger than it may be.
     TooLarge,
@@ -326,7 +327,7 @@ impl Error {
 }
 
 /// Which kind a broker's code belongs to.
-fn kind_of(code: ErrorCode) -> ErrorKind {
+pub(crate) fn kind_of(code: ErrorCode) -> ErrorKind {
     use ErrorCode::*;
     match code {
         UnknownTopicOrPartition | UnknownTopicId => ErrorKind::UnknownTopic,
@@ -337,7 +338,8 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | TransactionalIdAuthorizationFailed
         | DelegationTokenAuthorizationFailed => ErrorKind::Authorization,
         SaslAuthenticationFailed | IllegalSaslState | UnsupportedSaslMechanism => ErrorKind::Authentication,
-        ProducerFenced | InvalidProducerEpoch | FencedInstanceId | FencedMemberEpoch => ErrorKind::Fenced,
+        ProducerFenced | InvalidProducerEpoch | FencedInstanceId | FencedMemberEpoch | IllegalGeneration
+        | UnknownMemberId | StaleMemberEpoch => ErrorKind::Fenced,
         MessageTooLarge | RecordListTooLarge => ErrorKind::TooLarge,
         OffsetOutOfRange => ErrorKind::Offset,
         CorruptMessage => ErrorKind::Corrupt,

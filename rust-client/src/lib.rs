@@ -97,17 +97,23 @@ mod tests;
 
 pub use admin::{
     Admin, AdminBuilder, Answers, BrokerInfo, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource,
-    ConfigSource, CreatedTopic, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
+    ConfigSource, ConsumerGroupDescription, CreatedTopic, GroupListing, GroupPartitionLag, MemberDescription,
+    MemberToRemove, NewTopic, OffsetSpec, PartitionDescription, TopicDescription, TopicListing,
 };
 pub use config::DeliverySemantics;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use consumer::fuzzing;
 pub use consumer::{
-    Arrivals, Closer, Consumer, ConsumerBuilder, ConsumerRecord, ConsumerRecords, Iter, ListedOffset, OwnedHeader,
-    OwnedRecord, RecordRun,
+    Arrivals, Closer, Committing, Consumer, ConsumerBuilder, ConsumerClosed, ConsumerEvent, ConsumerGroupMetadata,
+    ConsumerHealth, ConsumerRecord, ConsumerRecords, GroupHealth, Iter, ListedOffset, OffsetAndMetadata, OwnedHeader,
+    OwnedRecord, PartitionProgress, PartitionState, ProcessedOffsets, Rebalance, RebalanceListener, RecordRun,
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
+pub use ottla_client_state::assignor::{
+    Assignment, Assignor, AssignorError, GroupMember, GroupTopic, Previous, RebalanceProtocol, TopicImage,
+};
+pub use ottla_client_state::membership::{LeaveMode, Phase};
 pub use ottla_client_state::partitioner::{Partitioner, UnknownPartitioner};
 pub use ottla_protocol::{ErrorCode, Uuid};
 pub use producer::{

@@ -161,7 +161,7 @@ impl Arena {
                 Err(error) => result = Err(error),
             }
         }
-        consumer.close().await;
+        consumer.close(Duration::from_secs(10)).await;
         result
     }
 
@@ -558,7 +558,7 @@ async fn bombs_in_a_fetch_are_errors_of_their_partition_and_the_position_stays()
         assert_eq!(consumer.position(&t).await.unwrap(), 0);
         // The batch is 10 MB for snappy, several times in this process; what it unfolds to may be 128 MiB.
         assert!(grown < 192, "{codec}: {grown} MiB");
-        consumer.close().await;
+        consumer.close(Duration::from_secs(10)).await;
         arena.recovers(ApiKey::Fetch, codec.name()).await;
     }
     arena.close().await;

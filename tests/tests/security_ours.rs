@@ -75,7 +75,7 @@ async fn come_in(broker: &SecuredBroker, listener: &str, mechanism: Option<&'sta
             seen += 1;
         }
     }
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     Ok(())
 }
 

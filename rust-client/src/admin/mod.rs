@@ -1,4 +1,4 @@
-//! Managing topics, configurations and the cluster.
+//! Managing topics, configurations, consumer groups and the cluster.
 //!
 //! Calls about several things answer for each of them: one topic's trouble is not the others'. What a passing state
 //! of the cluster causes (a controller that moved, a lost connection) is tried again until `default.api.timeout.ms`;
@@ -6,6 +6,7 @@
 
 mod cluster;
 mod configs;
+mod groups;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -29,6 +30,7 @@ use crate::net::request::{ClientRequest, ResponseFrame};
 
 pub use cluster::{BrokerInfo, ClusterDescription};
 pub use configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigSource};
+pub use groups::{ConsumerGroupDescription, GroupListing, GroupPartitionLag, MemberDescription, MemberToRemove};
 pub use topics::{CreatedTopic, NewTopic, PartitionDescription, TopicDescription, TopicListing};
 
 /// The answer for each thing that a call was about.
@@ -84,7 +86,7 @@ pub enum OffsetSpec {
 /// Asks for the record with the highest timestamp.
 const MAX_TIMESTAMP: i64 = -3;
 
-/// Manages topics, configurations and the cluster. Calls may run at the same time.
+/// Manages topics, configurations, consumer groups and the cluster. Calls may run at the same time.
 #[derive(Debug)]
 pub struct Admin {
     client: Arc<Client>,

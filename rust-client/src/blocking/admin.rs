@@ -1,6 +1,6 @@
 //! The admin client without `async`.
 //!
-//! In: wishes about topics, configurations and the cluster, from any thread. Out: an answer for each, after waiting at
+//! In: wishes about topics, configurations, consumer groups and the cluster, from any thread. Out: an answer for each, after waiting at
 //! most `default.api.timeout.ms`.
 
 use std::collections::BTreeMap;
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use super::{block_on, setters};
 use crate::admin::{
-    Answers, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, CreatedTopic, NewTopic, OffsetSpec,
-    TopicDescription, TopicListing,
+    Answers, ClusterDescription, ConfigChange, ConfigEntry, ConfigResource, ConsumerGroupDescription, CreatedTopic,
+    GroupListing, GroupPartitionLag, MemberToRemove, NewTopic, OffsetSpec, TopicDescription, TopicListing,
 };
 use crate::config::Properties;
-use crate::consumer::ListedOffset;
+use crate::consumer::{ListedOffset, OffsetAndMetadata};
 use crate::error::Result;
 use crate::record::TopicPartition;
 
-/// Manages topics, configurations and the cluster. As [`crate::Admin`], without `async`.
+/// Manages topics, configurations, consumer groups and the cluster. As [`crate::Admin`], without `async`.
 #[derive(Debug)]
 pub struct Admin {
     inner: crate::Admin,
@@ -62,6 +62,25 @@ impl Admin {
         incremental_alter_configs(changes: &[(ConfigResource, Vec<ConfigChange>)]) -> Answers<ConfigResource, ()>;
         describe_cluster() -> ClusterDescription;
         list_offsets(partitions: &[(TopicPartition, OffsetSpec)]) -> BTreeMap<TopicPartition, ListedOffset>;
+        list_groups(states: &[&str], types: &[&str]) -> Vec<GroupListing>;
+        describe_consumer_groups(groups: &[impl AsRef<str> + Sync]) -> Answers<String, ConsumerGroupDescription>;
+        list_consumer_group_offsets(group: &str, require_stable: bool) -> BTreeMap<TopicPartition, OffsetAndMetadata>;
+        consumer_group_lag(group: &str) -> BTreeMap<TopicPartition, GroupPartitionLag>;
+        alter_consumer_group_offsets(
+            group: &str,
+            offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>
+        ) -> Answers<TopicPartition, ()>;
+        reset_consumer_group_offsets(
+            group: &str,
+            to: &[(TopicPartition, OffsetSpec)]
+        ) -> Answers<TopicPartition, i64>;
+        delete_consumer_group_offsets(group: &str, partitions: &[TopicPartition]) -> Answers<TopicPartition, ()>;
+        delete_consumer_groups(groups: &[impl AsRef<str> + Sync]) -> Answers<String, ()>;
+        remove_members_from_consumer_group(
+            group: &str,
+            members: &[MemberToRemove],
+            reason: &str
+        ) -> Answers<String, ()>;
     }
 
     /// Closes the connections. Does not wait.

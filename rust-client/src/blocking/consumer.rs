@@ -4,15 +4,22 @@
 //! when nothing has arrived yet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ottla_client_state::assignor::Assignor;
+use ottla_client_state::membership::LeaveMode;
 
 use super::{block_on, setters};
 use crate::config::Properties;
-use crate::consumer::{Closer, ConsumerRecords, ListedOffset};
+use crate::consumer::{
+    Closer, ConsumerClosed, ConsumerEvent, ConsumerGroupMetadata, ConsumerHealth, ConsumerRecords, ListedOffset,
+    OffsetAndMetadata, PartitionProgress, RebalanceListener,
+};
 use crate::error::Result;
 use crate::record::TopicPartition;
 
-/// Reads records of the partitions that it was assigned. As [`crate::Consumer`], without `async`. A thread that waits
+/// Reads records of partitions, alone or as a member of a group. As [`crate::Consumer`], without `async`. A thread that waits
 /// in [`poll`](Consumer::poll) is set free by a [`Closer`].
 #[derive(Debug)]
 pub struct Consumer {
@@ -83,6 +90,11 @@ impl Consumer {
         end_offsets(partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, i64>;
         offsets_for_times(timestamps: &[(TopicPartition, i64)]) -> BTreeMap<TopicPartition, ListedOffset>;
         partitions_for(topic: &str) -> Vec<TopicPartition>;
+        unsubscribe() -> ();
+        commit() -> ();
+        commit_offsets(offsets: impl IntoIterator<Item = (TopicPartition, impl Into<OffsetAndMetadata>)>) -> ();
+        commit_records(records: &ConsumerRecords) -> ();
+        committed(partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Option<OffsetAndMetadata>>;
     }
 
     ready! {
@@ -98,12 +110,60 @@ impl Consumer {
         paused() -> Vec<TopicPartition>;
         closer() -> Closer;
         buffered_bytes() -> usize;
+        subscribe(topics: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Result<()>;
+        subscribe_pattern(pattern: &str) -> Result<()>;
+        subscription() -> Vec<Arc<str>>;
+        store_offsets(offsets: impl IntoIterator<Item = (TopicPartition, impl Into<OffsetAndMetadata>)>) -> Result<()>;
+        store_records(records: &ConsumerRecords) -> Result<()>;
+        group_metadata() -> Result<ConsumerGroupMetadata>;
+        enforce_rebalance(reason: &str) -> Result<()>;
+        extend_poll(within: Duration) -> Result<()>;
+        keep_alive() -> Result<()>;
+        try_event() -> Option<ConsumerEvent>;
+        acknowledge_revocation() -> Result<()>;
+        progress() -> Vec<PartitionProgress>;
+        health() -> ConsumerHealth;
     }
 
-    /// Stops fetching and closes the connections. Records that were handed over stay valid. Does not wait.
-    pub fn close(self) {
-        // Dropping it does all that closing does.
-        drop(self);
+    /// Begins to commit as [`Consumer::commit`], and returns at once; [`Committing::wait`] tells what became of it.
+    pub fn commit_async(&self) -> Committing {
+        Committing {
+            inner: self.inner.commit_async(),
+        }
+    }
+
+    /// Commits what is processed, leaves the group and closes the connections, by `deadline`. As
+    /// [`crate::Consumer::close`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`](crate::ErrorKind::Runtime) inside of an async task; it is closed in the background then.
+    pub fn close(self, deadline: Duration) -> Result<ConsumerClosed> {
+        block_on(self.inner.close(deadline))
+    }
+
+    /// As [`Consumer::close`], leaving the group or not as `mode` says.
+    ///
+    /// # Errors
+    /// As [`Consumer::close`].
+    pub fn close_with(self, deadline: Duration, mode: LeaveMode) -> Result<ConsumerClosed> {
+        block_on(self.inner.close_with(deadline, mode))
+    }
+}
+
+/// A commit on its way. Dropping it does not cancel the commit.
+#[derive(Debug)]
+#[must_use = "the error of a commit is only told here; drop it explicitly if it does not matter"]
+pub struct Committing {
+    inner: crate::consumer::Committing,
+}
+
+impl Committing {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// As [`crate::Consumer::commit`]; [`ErrorKind::Runtime`](crate::ErrorKind::Runtime) inside of an async task.
+    pub fn wait(self) -> Result<()> {
+        block_on(self.inner)?
     }
 }
 
@@ -122,6 +182,15 @@ impl ConsumerBuilder {
         ConsumerBuilder::auto_offset_reset(policy: impl ToString);
         ConsumerBuilder::max_poll_records(records: usize);
         ConsumerBuilder::read_committed(yes: bool);
+        ConsumerBuilder::group_id(id: impl ToString);
+        ConsumerBuilder::group_instance_id(id: impl ToString);
+        ConsumerBuilder::group_protocol(protocol: impl ToString);
+        ConsumerBuilder::enable_auto_commit(yes: bool);
+        ConsumerBuilder::topics(topics: impl IntoIterator<Item = impl Into<Arc<str>>>);
+        ConsumerBuilder::topic_pattern(pattern: impl Into<String>);
+        ConsumerBuilder::rebalance_listener(listener: impl RebalanceListener + 'static);
+        ConsumerBuilder::rebalance_events(yes: bool);
+        ConsumerBuilder::assignor(assignor: impl Assignor + 'static);
     }
 
     /// Sets any key by Kafka's name. A mistake in key or value is reported by `build`.

@@ -53,7 +53,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::coop;
 
 pub use admin::{Admin, AdminBuilder};
-pub use consumer::{Consumer, ConsumerBuilder};
+pub use consumer::{Committing, Consumer, ConsumerBuilder};
 pub use producer::{Delivery, Producer, ProducerBuilder, Topic};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! The table of keys: name, whom it concerns, what it may be, its default, what it does.
 //!
 //! Names and defaults are the Java client's; the two keys that Kafka does not have say so. A key that does nothing has
-//! no row. Keys of Kafka that have no row are answered from [`ABSENT`] with the reason.
+//! no row. Keys of Kafka that have no row are answered from [`ABSENT`](super::absent::ABSENT) with the reason.
 
 use ottla_client_state::partitioner::Partitioner;
 
@@ -650,86 +650,113 @@ pub static KEYS: &[Key] = &[
         C,
         Kind::Text,
         "",
-        "The rack of this consumer: brokers may then send it to a replica nearby (KIP-392).",
+        "The rack of this consumer: brokers may then send it to a replica nearby (KIP-392), and assignors give it partitions \
+         with one (KIP-881).",
     ),
-];
-
-const GROUPS: &str = "consumer groups are not available yet; use assign";
-const TLS: &str = "it has no effect here; leave it out";
-const SASL: &str = "it belongs to a mechanism that is not available yet; PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are";
-const ENGINE: &str = "TLS is rustls with its own choice of algorithms; leave it out";
-const TRANSACTIONS: &str = "transactions are not available yet";
-const BYTES: &str = "keys and values are bytes here: serialize before send and after poll";
-const JAVA: &str = "it names a Java class, which this client does not load";
-const TELEMETRY: &str = "client telemetry (KIP-714) is not available yet; leave the key out";
-
-/// Keys of Kafka that this client does not have, and what to tell who sets one. A `*` at the end stands for any rest.
-pub static ABSENT: &[(&str, &str)] = &[
-    ("group.id", GROUPS),
-    ("group.instance.id", GROUPS),
-    ("group.protocol", GROUPS),
-    ("group.remote.assignor", GROUPS),
-    ("heartbeat.interval.ms", GROUPS),
-    ("session.timeout.ms", GROUPS),
-    ("max.poll.interval.ms", GROUPS),
-    ("partition.assignment.strategy", GROUPS),
-    ("enable.auto.commit", GROUPS),
-    ("auto.commit.interval.ms", GROUPS),
-    ("exclude.internal.topics", GROUPS),
-    ("share.*", "share groups are not available yet"),
-    ("transactional.id", TRANSACTIONS),
-    ("transaction.timeout.ms", TRANSACTIONS),
-    ("transaction.two.phase.commit.enable", TRANSACTIONS),
-    ("key.serializer", BYTES),
-    ("value.serializer", BYTES),
-    ("key.deserializer", BYTES),
-    ("value.deserializer", BYTES),
-    (
-        "sticky.partitioning.linger.ms",
-        "records without a key stay together for batch.size bytes, not for a time (KIP-794); leave it out, or for a \
-         random partition for each record use partitioner=random",
+    // Consumer groups.
+    key(
+        "group.id",
+        C,
+        Kind::Text,
+        "",
+        "The group that this consumer belongs to: its members share the partitions of what they subscribe to, and committed \
+         offsets are kept under its name. Needed by subscribe and commit.",
     ),
-    ("partitioner.rack.aware", "it is not available yet"),
-    ("interceptor.classes", JAVA),
-    ("metric.reporters", JAVA),
-    ("security.providers", JAVA),
-    ("config.providers*", JAVA),
-    ("auto.include.jmx.reporter", "it concerns Java's JMX; leave it out"),
-    ("metrics.*", "it concerns Java's metrics; leave it out"),
-    ("enable.metrics.push", TELEMETRY),
-    ("compression.lz4.level", "LZ4 has one level here; leave the key out"),
-    (
-        "bootstrap.resolve.timeout.ms",
-        "names are resolved whenever a connection is made; leave the key out",
+    key(
+        "group.instance.id",
+        C,
+        Kind::Text,
+        "",
+        "A name of this member that outlives it (static membership, KIP-345): it keeps its partitions over a restart \
+         within session.timeout.ms. No two members of a group may have the same.",
     ),
-    (
-        "bootstrap.controllers",
-        "only brokers can be asked; use bootstrap.servers",
+    key(
+        "group.protocol",
+        C,
+        Kind::Choice(&["classic", "consumer"]),
+        "classic",
+        "How the group shares partitions: classic (a member computes the assignment, all stop for it), or consumer (the \
+         broker does, and members move one by one; KIP-848, brokers from Kafka 4.0 on).",
     ),
-    (
-        "metadata.cluster.check.enable",
-        "the check of KIP-1242 is not available yet; leave the key out",
+    key(
+        "group.remote.assignor",
+        C,
+        Kind::Text,
+        "",
+        "With group.protocol=consumer: the assignor that the broker uses, such as uniform or range. Empty: its default.",
     ),
-    ("ssl.protocol", "use ssl.enabled.protocols"),
-    ("ssl.provider", ENGINE),
-    ("ssl.cipher.suites", ENGINE),
-    ("ssl.curves.list", ENGINE),
-    ("ssl.sigalgs.list", ENGINE),
-    ("ssl.crl.location", "revocation lists are not available yet"),
-    ("ssl.engine.factory.class", JAVA),
-    ("ssl.*", TLS),
-    ("sasl.client.callback.handler.class", JAVA),
-    ("sasl.login.class", JAVA),
-    ("sasl.login.callback.handler.class", JAVA),
-    ("sasl.*", SASL),
-    ("schema.registry.*", "schema registries are not part of this client"),
-    ("metadata.broker.list", "use bootstrap.servers"),
-    ("broker.list", "use bootstrap.servers"),
-    (
-        "zookeeper.connect",
-        "clients have not used ZooKeeper since Kafka 0.9; use bootstrap.servers",
+    key(
+        "partition.assignment.strategy",
+        C,
+        Kind::Assignors,
+        "range,cooperative-sticky",
+        "With group.protocol=classic: assignors in order of preference, of range, roundrobin, sticky, cooperative-sticky; \
+         the group uses one that all members know. Java's class names are understood too.",
     ),
-    ("request.required.acks", "use acks"),
-    ("queue.buffering.max.ms", "use linger.ms"),
-    ("compression.codec", "use compression.type"),
+    key(
+        "session.timeout.ms",
+        C,
+        ms(INT),
+        "45000",
+        "With group.protocol=classic: a member that sent no heartbeat for so long is taken for dead, and its partitions go \
+         to others.",
+    ),
+    key(
+        "heartbeat.interval.ms",
+        C,
+        ms(INT),
+        "3000",
+        "With group.protocol=classic: how often a member says that it is there. Below session.timeout.ms, at best a third \
+         of it.",
+    ),
+    key(
+        "max.poll.interval.ms",
+        C,
+        Kind::Number {
+            min: 1,
+            max: INT,
+            unit: "milliseconds",
+        },
+        "300000",
+        "How long the application may go without a sign of life (a poll, an offset stored, extend_poll). After it the \
+         consumer leaves its group, so that another member gets the partitions; the next poll says so and joins again.",
+    ),
+    key(
+        "enable.auto.commit",
+        C,
+        Kind::Bool,
+        "true",
+        "Whether offsets of processed records are committed by themselves, every auto.commit.interval.ms, before \
+         partitions are given up, and on close. Without group.id: false.",
+    ),
+    key(
+        "auto.commit.interval.ms",
+        C,
+        ms(INT),
+        "5000",
+        "How often processed offsets are committed with enable.auto.commit.",
+    ),
+    key(
+        "enable.auto.offset.store",
+        C,
+        Kind::Bool,
+        "true",
+        "Whether a poll says that all records of earlier polls are processed. With false only store_offsets says so. (A key \
+         of librdkafka, where records count as processed when they are handed over.)",
+    ),
+    key(
+        "exclude.internal.topics",
+        C,
+        Kind::Bool,
+        "true",
+        "Whether a pattern leaves out Kafka's own topics. With group.protocol=consumer the broker always does.",
+    ),
+    key(
+        "stalled.partition.timeout.ms",
+        C,
+        ms(LONG),
+        "60000",
+        "An assigned partition that has records and has not moved for so long is warned of, with the reason. 0: never. (A \
+         key of this client.)",
+    ),
 ];

@@ -7,6 +7,8 @@
 //! It refuses what it does not understand: an unknown key is an error that names the nearest known one, and so is a
 //! key whose effect this client does not have. A typing mistake must not become a silent default.
 
+mod absent;
+mod group;
 mod jaas;
 mod keys;
 mod partitioners;
@@ -20,6 +22,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use group::{GroupConfig, GroupProtocol};
 pub use keys::KEYS;
 pub use properties::Properties;
 pub use secret::Secret;
@@ -89,6 +92,8 @@ pub enum Kind {
     OffsetReset,
     /// A value of `partitioner.class`.
     PartitionerClass,
+    /// A value of `partition.assignment.strategy`.
+    Assignors,
 }
 
 /// The client that is being configured.
@@ -194,7 +199,7 @@ impl Settings {
         if let Some(refusal) = pem::store_password(key, |location| self.text(location)) {
             return refusal;
         }
-        let absent = keys::ABSENT
+        let absent = absent::ABSENT
             .iter()
             .find(|(pattern, _)| match pattern.strip_suffix('*') {
                 Some(start) => key.starts_with(start),
@@ -594,6 +599,10 @@ pub struct ConsumerConfig {
     pub client_rack: String,
     /// `default.api.timeout.ms`.
     pub default_api_timeout: Duration,
+    /// The keys of groups; `None` without `group.id`.
+    pub group: Option<GroupConfig>,
+    /// `stalled.partition.timeout.ms`; `None` for never.
+    pub stalled_partition_timeout_ms: Option<u64>,
 }
 
 impl ConsumerConfig {
@@ -615,6 +624,8 @@ impl ConsumerConfig {
             },
             client_rack: settings.text("client.rack").to_owned(),
             default_api_timeout: settings.duration("default.api.timeout.ms"),
+            group: GroupConfig::new(settings)?,
+            stalled_partition_timeout_ms: Some(settings.millis("stalled.partition.timeout.ms")).filter(|ms| *ms > 0),
         };
         let largest = usize::try_from(config.fetch_max_bytes).unwrap_or(0);
         if config.client.receive_max_bytes < largest {

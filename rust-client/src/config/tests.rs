@@ -77,15 +77,6 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 fn a_key_that_only_java_has_is_refused_with_the_reason() {
     let error = producer(&[("key.serializer", "org.example.Thing")]).unwrap_err();
     assert!(error.to_string().contains("bytes"), "{error}");
-    let error = settings(ClientKind::Consumer, &[("group.id", "maps")])
-        .consumer()
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("consumer groups are not available yet; use assign"),
-        "{error}"
-    );
     let error = producer(&[("ssl.engine.factory.class", "org.example.Thing")]).unwrap_err();
     assert!(error.to_string().contains("Java class"), "{error}");
 }

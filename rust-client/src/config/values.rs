@@ -6,7 +6,7 @@ use std::fmt;
 
 use ottla_client_state::subscription::ResetPolicy;
 
-use super::{Key, Kind, mistake, partitioners, security};
+use super::{Key, Kind, group, mistake, partitioners, security};
 use crate::error::Result;
 
 /// A host and a port, as `bootstrap.servers` lists them.
@@ -51,6 +51,7 @@ pub(super) fn check(row: &Key, value: &str) -> Result<()> {
         Kind::Security => security::protocol(value).map(|_| ()),
         Kind::OffsetReset => offset_reset(value).map(|_| ()),
         Kind::PartitionerClass => partitioners::of_class(value).map(|_| ()),
+        Kind::Assignors => group::assignors(value).map(|_| ()),
     }
 }
 

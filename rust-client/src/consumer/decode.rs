@@ -168,6 +168,8 @@ impl OpenFetch {
         let count = batch.left.min(max_records);
         let mut chunk = Chunk {
             partition: self.partition.clone(),
+            // Told when it is handed over.
+            assignment: 0,
             origin: batch.origin,
             leader_epoch: batch.leader_epoch,
             records: batch.records.clone(),

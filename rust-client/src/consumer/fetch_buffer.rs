@@ -79,6 +79,12 @@ impl FetchBuffer {
         self.held = self.held.saturating_sub(bytes);
     }
 
+    /// Whether a fetch of `least` bytes has no room now.
+    pub fn is_full(&self, least: usize) -> bool {
+        let used = self.held + self.reserved;
+        used > 0 && self.limit.saturating_sub(used) < least
+    }
+
     /// Bytes held and reserved.
     pub fn used(&self) -> usize {
         self.held + self.reserved

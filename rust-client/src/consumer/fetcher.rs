@@ -17,8 +17,12 @@ use ottla_protocol::{ErrorCode, Uuid};
 use tokio::sync::watch;
 
 use super::absorb;
+use super::coordinator::look_up_committed;
 use super::fetch_buffer::FetchBuffer;
+use super::group::Group;
+use super::handover::Handed;
 use super::offsets::{self, EARLIEST, LATEST, Queries};
+use super::progress::Watch;
 use crate::client::Client;
 use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +42,8 @@ const CAP: i16 = 18;
 pub(super) struct Shared {
     pub client: Arc<Client>,
     pub config: ConsumerConfig,
+    /// There if the consumer has a `group.id`.
+    pub group: Option<Group>,
     state: Mutex<State>,
     /// Something was put into the buffer or the errors; who polls looks again.
     pub arrived: watch::Sender<u64>,
@@ -52,6 +58,11 @@ pub(super) struct State {
     pub buffer: FetchBuffer,
     /// For the application, in order.
     pub errors: VecDeque<Error>,
+    /// What a group's consumer has handed over and nobody has said to be processed.
+    pub handed: HashMap<TopicPartition, Handed>,
+    /// What was last reported of a partition, for those who ask why it does not move.
+    pub troubles: HashMap<TopicPartition, Error>,
+    pub watch: Watch,
     /// Leaders that have a fetcher.
     fetchers: HashSet<i32>,
     /// Replicas nearby that a leader has pointed to (KIP-392), and until when that holds.
@@ -69,6 +80,9 @@ pub(super) struct State {
 impl State {
     /// Tells the application, unless it has not yet heard the same about the same partition.
     pub fn report(&mut self, error: Error) {
+        if let Some(partition) = error.partition() {
+            self.troubles.insert(partition.clone(), error.clone());
+        }
         let same = |known: &Error| known.partition() == error.partition() && known.kind() == error.kind();
         if !self.errors.iter().any(same) {
             self.errors.push_back(error);
@@ -102,15 +116,24 @@ enum Next {
 }
 
 impl Shared {
-    pub fn new(client: Arc<Client>, config: ConsumerConfig, subscription: SubscriptionState) -> Arc<Shared> {
+    pub fn new(
+        client: Arc<Client>,
+        config: ConsumerConfig,
+        subscription: SubscriptionState,
+        group: Option<Group>,
+    ) -> Arc<Shared> {
         let buffer = FetchBuffer::new(config.fetch_buffer_memory);
         Arc::new(Shared {
             client,
             config,
+            group,
             state: Mutex::new(State {
                 subscription,
                 buffer,
                 errors: VecDeque::new(),
+                handed: HashMap::new(),
+                troubles: HashMap::new(),
+                watch: Watch::default(),
                 fetchers: HashSet::new(),
                 preferred: HashMap::new(),
                 topic_ids: HashMap::new(),
@@ -162,6 +185,7 @@ async fn direct_forever(shared: &Arc<Shared>) {
             metadata.mark_unchanged();
             absorb_metadata(shared);
         }
+        look_up_committed(shared);
         look_up_missing(shared);
         start_fetchers(shared);
         let wake_at = shared.lock().subscription.wake_at(shared.client.now());
@@ -176,7 +200,7 @@ async fn direct_forever(shared: &Arc<Shared>) {
     }
 }
 
-async fn sleep_until(client: &Client, at: Option<Time>) {
+pub(super) async fn sleep_until(client: &Client, at: Option<Time>) {
     match at {
         Some(at) => tokio::time::sleep_until(client.instant(at)).await,
         None => std::future::pending().await,

@@ -1,102 +1,79 @@
 //! Reading records.
 //!
-//! A [`Consumer`] reads the partitions that it was assigned. Fetchers in the background keep a bounded buffer filled;
-//! [`Consumer::poll`] takes from it. Positions move when records are handed over and never otherwise, so dropping a
-//! poll loses nothing. It does not serialize, and it does not commit: consumer groups are not here yet.
+//! A [`Consumer`] reads the partitions that it assigned to itself, or that its group assigned to it. Fetchers in the
+//! background keep a bounded buffer filled; [`Consumer::poll`] takes from it. Positions move when records are handed over
+//! and never otherwise, so dropping a poll loses nothing. Offsets are committed when the records before them are
+//! processed. It does not serialize.
+//!
+//! | room | knows |
+//! |---|---|
+//! | `fetcher`, `absorb`, `fetch_buffer` | how records get here, within one budget |
+//! | `decode`, `records`, `handover` | how bytes become records in the application's hands |
+//! | `offsets`, `lookups` | where partitions begin and end |
+//! | `group`, `coordinator`, `member` | the place in a group: what is shared, who drives it, what goes over the wire |
+//! | `rebalance`, `subscribing`, `pattern` | what an application says to its group, and hears of it |
+//! | `stored`, `commits`, `committed` | what is processed, when it is committed, how it goes over the wire |
+//! | `progress`, `closing` | why nothing moves; how it ends |
+//! | `processed` | records of one partition in several hands |
 
 mod absorb;
+mod builder;
+mod closing;
+mod commits;
+mod committed;
+mod coordinator;
 mod decode;
 mod fetch_buffer;
 mod fetcher;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod group;
+mod handover;
+mod lookups;
+mod member;
 mod offsets;
+mod pattern;
+mod processed;
+mod progress;
+mod rebalance;
 mod records;
+mod stored;
+mod subscribing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use ottla_client_state::TopicPartition;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::subscription::{SubscriptionState, Target};
-use ottla_protocol::records::{Decompressor, RecordError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::{ClientKind, ConsumerConfig, Properties, Settings, common_setters};
+use crate::config::{ConsumerConfig, Properties};
 use crate::error::{Error, ErrorKind, Result};
-use decode::{DecodeOptions, OpenFetch, Step};
+use decode::DecodeOptions;
 use fetcher::{Shared, State};
+use group::{Group, Interest};
+use handover::Reader;
 
+pub use builder::ConsumerBuilder;
+pub use closing::ConsumerClosed;
+pub use commits::Committing;
+pub use committed::OffsetAndMetadata;
+pub(crate) use committed::{Committer, commit, fetch_all_committed, moves_coordinator};
 pub use offsets::ListedOffset;
 pub(crate) use offsets::{EARLIEST, LATEST, Queries, list_offsets_until};
+pub use processed::ProcessedOffsets;
+pub use progress::{ConsumerHealth, GroupHealth, PartitionProgress, PartitionState};
+pub use rebalance::{ConsumerEvent, Rebalance, RebalanceListener};
 pub use records::{ConsumerRecord, ConsumerRecords, Iter, OwnedHeader, OwnedRecord, RecordRun};
+pub use subscribing::ConsumerGroupMetadata;
 
-/// Collects the configuration of a [`Consumer`].
-#[derive(Debug, Clone)]
-pub struct ConsumerBuilder {
-    settings: Settings,
-    partitions: Vec<TopicPartition>,
-}
-
-impl ConsumerBuilder {
-    common_setters!();
-
-    /// The partitions to read from the start; see [`Consumer::assign`].
-    #[must_use]
-    pub fn assign(mut self, partitions: impl IntoIterator<Item = impl Into<TopicPartition>>) -> Self {
-        self.partitions = partitions.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Where to start without a position: `earliest`, `latest`, `none`, `by_duration:PT1H` (`auto.offset.reset`).
-    #[must_use]
-    pub fn auto_offset_reset(self, policy: impl ToString) -> Self {
-        self.set("auto.offset.reset", policy)
-    }
-
-    /// The most records that one poll hands over (`max.poll.records`, default 500).
-    #[must_use]
-    pub fn max_poll_records(self, records: usize) -> Self {
-        self.set("max.poll.records", records)
-    }
-
-    /// Hands over only records of committed transactions, or all (`isolation.level`).
-    #[must_use]
-    pub fn read_committed(self, yes: bool) -> Self {
-        self.set(
-            "isolation.level",
-            if yes { "read_committed" } else { "read_uncommitted" },
-        )
-    }
-
-    /// Looks for mistakes in keys and values, without connecting.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] for the first one.
-    pub fn validate(&self) -> Result<()> {
-        self.settings.clone().consumer().map(drop)
-    }
-
-    /// Checks the configuration, connects, and starts to fetch what was assigned.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], or no bootstrap server answered (each is tried once).
-    pub async fn build(self) -> Result<Consumer> {
-        let config = self.settings.consumer()?;
-        let consumer = Consumer::connect(config).await?;
-        if !self.partitions.is_empty() {
-            consumer.assign(&self.partitions)?;
-        }
-        Ok(consumer)
-    }
-}
-
-/// Reads records of the partitions that it was assigned.
+/// Reads records: of partitions that it assigns to itself, or as a member of a group, which shares the partitions of topics
+/// among its members and remembers how far each one is.
 ///
 /// # Promises
 /// - The records of a partition come in the order of their offsets, each once, as long as nobody seeks.
@@ -105,8 +82,15 @@ impl ConsumerBuilder {
 /// - When a position has to be reset (`auto.offset.reset`), the log says so.
 /// - When a leader lost records that were read already (KIP-320; brokers since 2.7 tell), the partition goes on where its
 ///   log and what was read part, and the log says so; without a policy that is [`ErrorKind::LogTruncated`].
+/// - An offset is committed only when the records before it are processed: at least once, unless the application commits
+///   earlier. A poll says that what earlier polls handed over is processed.
+/// - Partitions that the group gives to others are committed first, and nothing of them is handed over any more.
+/// - Who was taken for dead overwrites nothing: its late commits are refused and told ([`ErrorKind::Fenced`]), and that the
+///   membership was lost is an error of one poll.
+/// - [`Consumer::close`] returns by its deadline, whatever the network does.
 ///
 /// # Dangers
+/// - Without a poll for `max.poll.interval.ms` the partitions go to others; see [`Consumer::extend_poll`].
 /// - Without a consumer group nobody remembers the positions: keep [`ConsumerRecords::next_offsets`] and
 ///   [`Consumer::seek`] there after a restart.
 #[derive(Debug)]
@@ -114,26 +98,14 @@ pub struct Consumer {
     shared: Arc<Shared>,
     /// Whoever hands records over holds this; so two at once never mix the order.
     reader: Mutex<Reader>,
-    options: DecodeOptions,
     arrived: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
-}
-
-/// What handing over needs.
-#[derive(Debug)]
-struct Reader {
-    /// The fetch that is being given out.
-    open: Option<OpenFetch>,
-    decompressor: Decompressor,
 }
 
 impl Consumer {
     /// Collects a configuration.
     pub fn builder() -> ConsumerBuilder {
-        ConsumerBuilder {
-            settings: Settings::new(ClientKind::Consumer),
-            partitions: Vec::new(),
-        }
+        ConsumerBuilder::new()
     }
 
     /// A builder with the keys of a properties file or of pairs.
@@ -141,32 +113,29 @@ impl Consumer {
     /// # Errors
     /// [`ErrorKind::Config`]: an unreadable file, an unknown key, a value that does not fit.
     pub fn from_properties(properties: impl Into<Properties>) -> Result<ConsumerBuilder> {
-        let settings = Settings::from_properties(ClientKind::Consumer, properties)?;
-        Ok(ConsumerBuilder {
-            settings,
-            partitions: Vec::new(),
-        })
+        ConsumerBuilder::from_properties(properties)
     }
 
-    async fn connect(config: ConsumerConfig) -> Result<Consumer> {
+    async fn connect(config: ConsumerConfig, group: Option<Group>) -> Result<Consumer> {
         let client = Client::connect(config.client.clone()).await?;
         let retry = &config.client;
         let backoff = Backoff::new(retry.retry_backoff_ms, retry.retry_backoff_max_ms, rand::random());
-        let subscription = SubscriptionState::new(config.auto_offset_reset, backoff);
+        let mut subscription = SubscriptionState::new(config.auto_offset_reset, backoff);
+        if group.is_some() {
+            subscription = subscription.from_committed();
+        }
         let options = DecodeOptions {
             check_crcs: config.check_crcs,
             max_decompressed_bytes: config.decompressed_batch_max_bytes,
         };
-        let shared = Shared::new(client, config, subscription);
+        let shared = Shared::new(client, config, subscription, group);
         tokio::spawn(fetcher::direct(shared.clone()));
+        tokio::spawn(progress::watch(shared.clone()));
+        closing::start_group(&shared);
         let (arrived, closed) = (shared.arrived.subscribe(), shared.closed.subscribe());
         Ok(Consumer {
             shared,
-            reader: Mutex::new(Reader {
-                open: None,
-                decompressor: Decompressor::new(),
-            }),
-            options,
+            reader: Mutex::new(Reader::new(options)),
             arrived,
             closed,
         })
@@ -175,10 +144,12 @@ impl Consumer {
     /// Reads exactly these partitions from now on. Those assigned before keep their positions; new ones start by
     /// `auto.offset.reset` unless a seek says otherwise.
     ///
-    /// Does not wait. That a topic or partition does not exist is told by a later [`Consumer::poll`].
+    /// With a `group.id` new ones start where the group has committed, and commits work, but the group has no say in who
+    /// reads what: see [`Consumer::subscribe`] for that. Does not wait. That a topic or partition does not exist is told by
+    /// a later [`Consumer::poll`].
     ///
     /// # Errors
-    /// A negative partition, or the consumer is closed.
+    /// A negative partition, the consumer is subscribed to topics, or is closed.
     pub fn assign(&self, partitions: &[TopicPartition]) -> Result<()> {
         self.check_open()?;
         if let Some(bad) = partitions
@@ -186,6 +157,17 @@ impl Consumer {
             .find(|partition| partition.partition < 0 || partition.topic.is_empty())
         {
             return Err(Error::new(ErrorKind::Argument, format!("{bad} is not a partition")));
+        }
+        if let Some(group) = &self.shared.group {
+            let mut state = group.lock();
+            if state.is_member() {
+                let text = "the consumer is subscribed, so its group assigns partitions; unsubscribe first";
+                return Err(Error::new(ErrorKind::Argument, text));
+            }
+            state.interest = match partitions {
+                [] => Interest::None,
+                _ => Interest::Manual,
+            };
         }
         self.shared.lock().subscription.assign(partitions);
         self.shared
@@ -207,13 +189,8 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned, or the offset is negative.
     pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<()> {
-        if offset < 0 {
-            return Err(Error::new(
-                ErrorKind::Argument,
-                format!("{partition}: cannot seek to offset {offset}"),
-            ));
-        }
-        self.move_partition(partition, |state| state.subscription.seek(partition, offset))
+        self.check_open()?;
+        seek(&self.shared, partition, offset)
     }
 
     /// Goes on at the first record that is still there.
@@ -221,9 +198,7 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned.
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<()> {
-        self.move_partition(partition, |state| {
-            state.subscription.seek_to(partition, Target::Earliest)
-        })
+        self.seek_to(partition, Target::Earliest)
     }
 
     /// Goes on after the last record.
@@ -231,7 +206,7 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned.
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<()> {
-        self.move_partition(partition, |state| state.subscription.seek_to(partition, Target::Latest))
+        self.seek_to(partition, Target::Latest)
     }
 
     /// Goes on at the first record whose timestamp is at least `timestamp_ms` (since 1970); at the end if there is
@@ -244,22 +219,15 @@ impl Consumer {
             let text = format!("{partition}: cannot seek to the timestamp {timestamp_ms}");
             return Err(Error::new(ErrorKind::Argument, text));
         }
-        let target = Target::Timestamp(timestamp_ms);
-        self.move_partition(partition, |state| state.subscription.seek_to(partition, target))
+        self.seek_to(partition, Target::Timestamp(timestamp_ms))
     }
 
-    fn move_partition(&self, partition: &TopicPartition, change: impl FnOnce(&mut State) -> bool) -> Result<()> {
+    fn seek_to(&self, partition: &TopicPartition, target: Target) -> Result<()> {
         self.check_open()?;
-        let mut state = self.shared.lock();
-        if !change(&mut state) {
-            return Err(not_assigned(partition));
-        }
-        state.told_unplaced.remove(partition);
-        drop(state);
-        self.shared.stir();
-        // What waited in the buffer may be wanted now.
-        self.shared.arrived();
-        Ok(())
+        leave_place(&self.shared, partition);
+        change(&self.shared, partition, |state| {
+            state.subscription.seek_to(partition, target)
+        })
     }
 
     /// The offset of the next record that [`Consumer::poll`] will hand over.
@@ -325,8 +293,11 @@ impl Consumer {
     }
 
     fn set_paused(&self, partitions: &[TopicPartition], paused: bool) -> Result<()> {
+        self.check_open()?;
         for partition in partitions {
-            self.move_partition(partition, |state| state.subscription.set_paused(partition, paused))?;
+            change(&self.shared, partition, |state| {
+                state.subscription.set_paused(partition, paused)
+            })?;
         }
         Ok(())
     }
@@ -338,25 +309,31 @@ impl Consumer {
 
     /// The next records, at least one. Waits for them; `None` after the consumer was closed.
     ///
-    /// Cancel-safe: dropping it loses no record.
+    /// In a group it says as well that all records of earlier polls are processed (unless
+    /// `enable.auto.offset.store=false`), and is a sign of life for `max.poll.interval.ms`, as long as it waits too. The
+    /// rebalance listener is called in here. With [`rebalance_events`](ConsumerBuilder::rebalance_events) it gives no
+    /// records, without waiting, while there is an event to take ([`Consumer::try_event`]).
+    ///
+    /// Cancel-safe: dropping it loses no record, in the middle of a rebalance too.
     ///
     /// # Errors
     /// What befell a partition, once: a topic that does not exist, a batch that cannot be read, an offset outside the
     /// log without a policy. The other partitions go on with the next poll, and so does this one if its trouble
-    /// passes; [`Error::partition`] and [`Error::offset`] say where it stands.
+    /// passes; [`Error::partition`] and [`Error::offset`] say where it stands. And what befell the membership, once: that
+    /// it was lost ([`ErrorKind::Fenced`]), or cannot be had.
     pub async fn poll(&mut self) -> Result<Option<ConsumerRecords>> {
         loop {
             self.arrived.mark_unchanged();
-            if *self.closed.borrow_and_update() {
+            let Some(records) = self.try_poll(None)? else {
                 return Ok(None);
-            }
-            let records = self.take(self.shared.config.max_poll_records)?;
-            if !records.is_empty() {
+            };
+            if !records.is_empty() || self.has_events() {
                 return Ok(Some(records));
             }
             tokio::select! {
                 _ = self.arrived.changed() => {}
                 _ = self.closed.changed() => {}
+                () = next_sign_of_life(&self.shared) => {}
             }
         }
     }
@@ -376,16 +353,29 @@ impl Consumer {
     /// Gives no records when there are none yet ([`Consumer::arrivals`] tells when to look again), and `None` after the
     /// consumer was closed.
     ///
-    /// For event loops of one's own. Several threads may call it; each record is handed to one of them.
+    /// For event loops of one's own. Several threads may call it; each record is handed to one of them. In a group it says
+    /// what [`Consumer::poll`] says, also of records that another thread has: several threads need
+    /// `enable.auto.offset.store=false`.
     ///
     /// # Errors
     /// As [`Consumer::poll`].
     pub fn try_poll(&self, most: Option<usize>) -> Result<Option<ConsumerRecords>> {
+        if let Some(group) = &self.shared.group {
+            group::handle_poll(&self.shared, group);
+        }
         if *self.shared.closed.borrow() {
             return Ok(None);
         }
+        if self.has_events() {
+            return Ok(Some(ConsumerRecords::default()));
+        }
         let most = most.map_or(self.shared.config.max_poll_records, |most| most.max(1));
         self.take(most).map(Some)
+    }
+
+    fn has_events(&self) -> bool {
+        let group = self.shared.group.as_ref().filter(|group| group.by_events);
+        group.is_some_and(|group| !group.lock().events.is_empty())
     }
 
     /// Something to wait with until [`Consumer::try_poll`] may have something to give.
@@ -393,180 +383,11 @@ impl Consumer {
         let mut arrivals = Arrivals {
             arrived: self.shared.arrived.subscribe(),
             closed: self.shared.closed.subscribe(),
+            shared: Arc::downgrade(&self.shared),
         };
         // What is there already counts as new: nobody has looked yet.
         arrivals.arrived.mark_changed();
         arrivals
-    }
-
-    /// Takes what the buffer has, without waiting. All that is taken is returned.
-    fn take(&self, most: usize) -> Result<ConsumerRecords> {
-        let mut records = ConsumerRecords::default();
-        // A panic while decoding leaves at worst a fetch that is gone; it is fetched again.
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let reader = &mut *reader;
-        while records.len() < most {
-            // Records that were taken already go first; their errors wait for the next poll.
-            if records.is_empty() {
-                self.next_error()?;
-            }
-            let Some(mut open) = self.next_open(reader) else { break };
-            let step = open.next(most - records.len(), self.options, &mut reader.decompressor);
-            if let Some(chunk) = self.settle(reader, open, step) {
-                records.push(chunk);
-            }
-        }
-        Ok(records)
-    }
-
-    fn next_error(&self) -> Result<()> {
-        let mut state = self.shared.lock();
-        let State {
-            subscription,
-            errors,
-            told_unplaced,
-            ..
-        } = &mut *state;
-        for partition in subscription.without_position() {
-            if told_unplaced.insert(partition.clone()) {
-                errors.push_back(no_position(partition));
-            }
-        }
-        errors.pop_front().map_or(Ok(()), Err)
-    }
-
-    /// The fetch to read from, if there is one whose records are wanted now.
-    fn next_open(&self, reader: &mut Reader) -> Option<OpenFetch> {
-        let mut state = self.shared.lock();
-        let State {
-            subscription, buffer, ..
-        } = &mut *state;
-        if let Some(open) = reader.open.take() {
-            if !subscription.is_current(&open.partition, open.fence) {
-                buffer.release(open.bytes_left());
-            } else if subscription.is_paused(&open.partition) {
-                // Paused in the middle: given back, to be fetched again when it resumes.
-                buffer.release(open.bytes_left());
-                subscription.handle_dropped(&open.partition, open.fence);
-            } else {
-                return Some(open);
-            }
-        }
-        buffer.discard(|fetch| !subscription.is_current(&fetch.partition, fetch.fence));
-        buffer
-            .take(|fetch| !subscription.is_paused(&fetch.partition))
-            .map(OpenFetch::new)
-    }
-
-    /// Moves the position over what a step gave, and lets go of its bytes. Gives the records if they are still wanted.
-    fn settle(
-        &self,
-        reader: &mut Reader,
-        open: OpenFetch,
-        step: std::result::Result<Step, RecordError>,
-    ) -> Option<records::Chunk> {
-        let mut guard = self.shared.lock();
-        let State {
-            subscription, buffer, ..
-        } = &mut *guard;
-        let (partition, fence) = (open.partition.clone(), open.fence);
-        match step {
-            Ok(Step::Records { chunk, released }) => {
-                buffer.release(released);
-                let current = subscription.advance(&partition, fence, chunk.next_offset, chunk.leader_epoch, released);
-                reader.open = Some(open);
-                current.then_some(chunk)
-            }
-            Ok(Step::Skipped {
-                next_offset,
-                leader_epoch,
-                released,
-            }) => {
-                buffer.release(released);
-                subscription.advance(&partition, fence, next_offset, leader_epoch, released);
-                reader.open = Some(open);
-                None
-            }
-            Ok(Step::End) => {
-                drop(guard);
-                // Room in the buffer: the fetchers may go on.
-                self.shared.stir();
-                None
-            }
-            Err(flaw) => {
-                buffer.release(open.bytes_left());
-                let position = subscription.position(&partition).unwrap_or(open.position);
-                subscription.handle_dropped(&partition, fence);
-                subscription.fail_current(&partition, self.shared.client.now());
-                guard.report(unreadable(&partition, position, flaw));
-                drop(guard);
-                self.shared.stir();
-                None
-            }
-        }
-    }
-
-    /// The first offset of each partition that is still there.
-    ///
-    /// # Errors
-    /// A partition that does not exist, or no answer within `default.api.timeout.ms`.
-    pub async fn beginning_offsets(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
-        self.bounds(partitions, EARLIEST).await
-    }
-
-    /// The offset after the last record of each partition: the high watermark, or with `read_committed` the last
-    /// stable offset.
-    ///
-    /// # Errors
-    /// As [`Consumer::beginning_offsets`].
-    pub async fn end_offsets(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
-        self.bounds(partitions, LATEST).await
-    }
-
-    async fn bounds(&self, partitions: &[TopicPartition], which: i64) -> Result<BTreeMap<TopicPartition, i64>> {
-        let queries = partitions.iter().map(|partition| (partition.clone(), which)).collect();
-        let found = self.look_up(queries).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(partition, listed)| Some((partition, listed.offset?)))
-            .collect())
-    }
-
-    /// For each partition the first record whose timestamp (milliseconds since 1970) is at least the given one. Its
-    /// offset is `None` when there is no such record.
-    ///
-    /// # Errors
-    /// A negative timestamp; otherwise as [`Consumer::beginning_offsets`].
-    pub async fn offsets_for_times(
-        &self,
-        timestamps: &[(TopicPartition, i64)],
-    ) -> Result<BTreeMap<TopicPartition, ListedOffset>> {
-        if let Some((partition, timestamp)) = timestamps.iter().find(|(_, timestamp)| *timestamp < 0) {
-            let text = format!("{partition}: cannot look for the timestamp {timestamp}");
-            return Err(Error::new(ErrorKind::Argument, text));
-        }
-        self.look_up(timestamps.iter().cloned().collect()).await
-    }
-
-    async fn look_up(&self, queries: Queries) -> Result<BTreeMap<TopicPartition, ListedOffset>> {
-        self.check_open()?;
-        let deadline = Instant::now() + self.shared.config.default_api_timeout;
-        list_offsets_until(&self.shared.client, self.shared.isolation(), queries, deadline).await
-    }
-
-    /// The partitions of a topic.
-    ///
-    /// # Errors
-    /// The topic does not exist, or no answer came within `default.api.timeout.ms`.
-    pub async fn partitions_for(&self, topic: &str) -> Result<Vec<TopicPartition>> {
-        self.check_open()?;
-        let deadline = Instant::now() + self.shared.config.default_api_timeout;
-        let snapshot = self.shared.client.topic_metadata(topic, deadline).await?;
-        let info = snapshot.topic(topic);
-        let partitions = info.iter().flat_map(|info| &info.partitions);
-        Ok(partitions
-            .map(|partition| TopicPartition::new(topic, partition.partition))
-            .collect())
     }
 
     /// Something that closes this consumer from elsewhere, while it polls.
@@ -581,12 +402,6 @@ impl Consumer {
         self.shared.lock().buffer.used()
     }
 
-    /// Stops fetching and closes the connections. Records that were handed over stay valid.
-    pub async fn close(self) {
-        self.shared.closed.send_replace(true);
-        self.shared.client.close();
-    }
-
     fn check_open(&self) -> Result<()> {
         if *self.shared.closed.borrow() {
             Err(Error::closed("consumer"))
@@ -596,11 +411,47 @@ impl Consumer {
     }
 }
 
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.shared.closed.send_replace(true);
-        self.shared.client.close();
+/// Returns when somebody who waits should say that he is there.
+async fn next_sign_of_life(shared: &Shared) {
+    match &shared.group {
+        Some(group) => {
+            let interval = Duration::from_millis(group.config.max_poll_interval_ms);
+            tokio::time::sleep((interval / 3).max(Duration::from_millis(1))).await;
+        }
+        None => std::future::pending().await,
     }
+}
+
+/// Goes on at `offset`.
+fn seek(shared: &Shared, partition: &TopicPartition, offset: i64) -> Result<()> {
+    if offset < 0 {
+        let text = format!("{partition}: cannot seek to offset {offset}");
+        return Err(Error::new(ErrorKind::Argument, text));
+    }
+    leave_place(shared, partition);
+    change(shared, partition, |state| state.subscription.seek(partition, offset))
+}
+
+/// The application goes elsewhere: what it had in hand here is not processed, nor to be committed after the move.
+fn leave_place(shared: &Shared, partition: &TopicPartition) {
+    if let Some(group) = &shared.group {
+        let mut state = group.lock();
+        state.stored.handle_moved(partition);
+        shared.lock().handed.remove(partition);
+    }
+}
+
+fn change(shared: &Shared, partition: &TopicPartition, change: impl FnOnce(&mut State) -> bool) -> Result<()> {
+    let mut state = shared.lock();
+    if !change(&mut state) {
+        return Err(not_assigned(partition));
+    }
+    state.told_unplaced.remove(partition);
+    drop(state);
+    shared.stir();
+    // What waited in the buffer may be wanted now.
+    shared.arrived();
+    Ok(())
 }
 
 /// Tells when [`Consumer::try_poll`] may have something to give.
@@ -608,21 +459,39 @@ impl Drop for Consumer {
 pub struct Arrivals {
     arrived: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
+    shared: Weak<Shared>,
 }
 
 impl Arrivals {
     /// Waits until something has arrived since the last call returned (records, an error, a position), or the consumer was
     /// closed. The first call returns at once. Cancel-safe.
     ///
-    /// Call it, then poll until nothing comes, then call it again: nothing is missed that way.
+    /// Call it, then poll until nothing comes, then call it again: nothing is missed that way. While it waits the
+    /// application counts as alive (`max.poll.interval.ms`).
     pub async fn next(&mut self) {
-        if *self.closed.borrow() {
-            return;
-        }
-        // An error means that the consumer is gone, which is as good as closed.
-        tokio::select! {
-            _ = self.arrived.changed() => {}
-            _ = self.closed.changed() => {}
+        loop {
+            if *self.closed.borrow() {
+                return;
+            }
+            let shared = self.shared.upgrade();
+            let waits = async {
+                match &shared {
+                    Some(shared) => next_sign_of_life(shared).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // An error means that the consumer is gone, which is as good as closed.
+            tokio::select! {
+                _ = self.arrived.changed() => return,
+                _ = self.closed.changed() => return,
+                () = waits => {}
+            }
+            if let Some((shared, group)) = shared
+                .as_ref()
+                .and_then(|shared| Some((shared, shared.group.as_ref()?)))
+            {
+                group::handle_alive(shared, group);
+            }
         }
     }
 }
@@ -647,16 +516,12 @@ fn not_assigned(partition: &TopicPartition) -> Error {
     )
 }
 
+fn no_group() -> Error {
+    let text = "group.id is missing: offsets are committed, and topics subscribed to, as a member of a group";
+    Error::new(ErrorKind::Config, text)
+}
+
 fn no_position(partition: &TopicPartition) -> Error {
     let text = format!("{partition} has no position and auto.offset.reset is none; seek to where to start");
     Error::new(ErrorKind::Offset, text).with_partition(partition, None)
-}
-
-fn unreadable(partition: &TopicPartition, position: i64, flaw: RecordError) -> Error {
-    let text = format!(
-        "{partition}: the batch at offset {position} cannot be read: {flaw}. Seek to a higher offset to go on behind it"
-    );
-    Error::new(ErrorKind::Corrupt, text)
-        .with_partition(partition, Some(position))
-        .with_source(flaw)
 }

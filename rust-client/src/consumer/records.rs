@@ -16,6 +16,8 @@ use ottla_protocol::records::{Headers, RawHeaders, Record, RecordIter, RecordOri
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
     pub partition: TopicPartition,
+    /// The assignment of the partition under which it was handed over.
+    pub assignment: u64,
     pub origin: RecordOrigin,
     pub leader_epoch: i32,
     /// Uncompressed; begins with record number `first` of the batch.
@@ -27,7 +29,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    fn iter(&self) -> std::iter::Take<RecordIter<'_>> {
+    pub fn iter(&self) -> std::iter::Take<RecordIter<'_>> {
         self.origin.iter_from(&self.records, self.first).take(self.count)
     }
 }

@@ -126,7 +126,7 @@ async fn polls_hand_over_what_is_there_and_move_the_position() {
     }
     assert_eq!(all, (0..10).collect::<Vec<_>>());
     assert_eq!(consumer.lag(&tp(0)), Some(0));
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
 }
 
 #[tokio::test]

@@ -15,20 +15,24 @@ use arc_swap::ArcSwap;
 use ottla_client_state::Time;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::metadata::{ClusterSnapshot, Leader, Node, RefreshTimer, Scope};
-use ottla_protocol::ErrorCode;
 use ottla_protocol::messages::MetadataRequest;
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
+use ottla_protocol::{ErrorCode, Uuid};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Lane;
 use super::broker::{Broker, Endpoint};
+use super::coordinators::Coordinators;
 use super::tls::Tls;
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The metadata version from which a broker may be asked for no topic at all; before, an empty list means all.
 const NO_TOPICS_FROM: i16 = 1;
+
+/// The metadata version from which topics may be asked for by their ids.
+const IDS_FROM: i16 = 12;
 
 /// The newest version of Metadata that is used.
 const METADATA_CAP: i16 = i16::MAX;
@@ -46,6 +50,7 @@ pub(crate) struct Cluster {
     interest: Mutex<HashMap<Arc<str>, Interest>>,
     timer: Mutex<RefreshTimer>,
     wake: Notify,
+    coordinators: Coordinators,
     /// Why the last question failed, for those who give up waiting.
     last_error: Mutex<Option<Error>>,
 }
@@ -84,6 +89,7 @@ impl Cluster {
             interest: Mutex::default(),
             timer: Mutex::new(RefreshTimer::new(config.metadata_max_age_ms, backoff)),
             wake: Notify::new(),
+            coordinators: Coordinators::default(),
             last_error: Mutex::default(),
             config,
         })
@@ -161,6 +167,28 @@ impl Cluster {
                 format!("broker {id} is not known to the cluster's metadata"),
             )
         })
+    }
+
+    /// The broker that an answer has named; its address counts if metadata has not told another.
+    pub(super) fn learn(&self, node: &Node, told_by: &Arc<str>) -> Arc<Broker> {
+        let new = || {
+            let endpoint = endpoint_of(node, told_by);
+            Arc::new(Broker::new(
+                Some(node.id),
+                endpoint,
+                self.config.clone(),
+                self.tls.clone(),
+            ))
+        };
+        lock(&self.brokers).entry(node.id).or_insert_with(new).clone()
+    }
+
+    pub(super) fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.config.request_timeout
     }
 
     /// A broker for a question that any can answer: a connected one before one that is known, that one before a
@@ -300,6 +328,38 @@ impl Cluster {
         let broker = self.any_broker();
         let (snapshot, _) = self.fetch(&broker, Question::All).await?;
         Ok(Arc::new(snapshot))
+    }
+
+    /// Asks for topics by their ids, and merges them into the picture.
+    ///
+    /// # Errors
+    /// The broker that was asked did not answer, or is too old for the question.
+    pub async fn learn_topics(&self, ids: &[Uuid]) -> Result<()> {
+        let connection = self.any_broker().connection(Lane::Other).await?;
+        let version = connection.version_of::<MetadataRequest>(METADATA_CAP)?;
+        if version < IDS_FROM {
+            let text = "the broker is too old to be asked for topics by their ids";
+            return Err(Error::new(ErrorKind::Unsupported, text).with_broker(connection.broker()));
+        }
+        let topic = |id: &Uuid| MetadataRequestTopic {
+            topic_id: *id,
+            name: None,
+        };
+        let request = MetadataRequest {
+            topics: Some(ids.iter().map(topic).collect()),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let frame = connection.send(version, &request, self.config.request_timeout)?.await?;
+        let response = frame.decode()?;
+        if response.error_code != 0 {
+            return Err(Error::from_code(response.error_code, "metadata").with_broker(frame.broker()));
+        }
+        let snapshot = self.snapshot.load().merged(&response, Scope::Some);
+        if snapshot.nodes().len() > 0 {
+            self.take_in(snapshot, frame.broker());
+        }
+        Ok(())
     }
 
     async fn ask(&self, broker: &Broker, question: Question) -> Result<()> {

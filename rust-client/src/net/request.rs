@@ -29,18 +29,31 @@ macro_rules! throttled {
 
 throttled!(
     ApiVersionsRequest<'_>,
+    ConsumerGroupDescribeRequest<'_>,
+    ConsumerGroupHeartbeatRequest<'_>,
     CreatePartitionsRequest<'_>,
     CreateTopicsRequest<'_>,
+    DeleteGroupsRequest<'_>,
     DeleteTopicsRequest<'_>,
     DescribeClusterRequest,
     DescribeConfigsRequest<'_>,
+    DescribeGroupsRequest<'_>,
     DescribeTopicPartitionsRequest<'_>,
     FetchRequest<'_>,
+    FindCoordinatorRequest<'_>,
+    HeartbeatRequest<'_>,
     IncrementalAlterConfigsRequest<'_>,
     InitProducerIdRequest<'_>,
+    JoinGroupRequest<'_>,
+    LeaveGroupRequest<'_>,
+    ListGroupsRequest<'_>,
     ListOffsetsRequest<'_>,
     MetadataRequest<'_>,
+    OffsetCommitRequest<'_>,
+    OffsetDeleteRequest<'_>,
+    OffsetFetchRequest<'_>,
     ProduceRequest<'_>,
+    SyncGroupRequest<'_>,
 );
 
 /// Requests whose answers have no throttle time.

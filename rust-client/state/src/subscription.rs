@@ -113,6 +113,8 @@ pub enum OutOfRange {
 enum Place {
     /// Nobody has said where to start and the policy is `none`. Nothing is fetched until a seek.
     Unknown,
+    /// The committed offset must be looked up. `asking`: the question is on its way.
+    Committed { asking: bool },
     /// An offset must be looked up. `asking`: the question is on its way.
     Resetting { target: Target, asking: bool },
     /// Fetching; `fetch_offset` is the next offset to ask for, `epoch` the leader epoch of the record before it.
@@ -128,6 +130,10 @@ struct Partition {
     /// The leader epoch of the record before it, if known.
     position_epoch: Option<i32>,
     paused: bool,
+    /// The partition is being given up: nothing of it is fetched or handed over any more.
+    revoked: bool,
+    /// Which assignment of the partition this is: what was handed over under an earlier one must not be committed.
+    assignment: u64,
     /// A fetch of it is on the wire.
     in_flight: bool,
     buffered_bytes: usize,
@@ -141,8 +147,23 @@ struct Partition {
 pub struct SubscriptionState {
     partitions: BTreeMap<TopicPartition, Partition>,
     policy: ResetPolicy,
+    /// New partitions start where their group has committed, if it has.
+    from_committed: bool,
     next_fence: u64,
     backoff: Backoff,
+}
+
+/// What a partition waits for before it can be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// For the application to seek: there is no place and no policy.
+    NoPosition,
+    /// For the committed offset.
+    AwaitsCommitted,
+    /// For an offset to be looked up.
+    AwaitsOffset,
+    /// For nothing: it has its place.
+    Placed,
 }
 
 impl SubscriptionState {
@@ -151,9 +172,18 @@ impl SubscriptionState {
         SubscriptionState {
             partitions: BTreeMap::new(),
             policy,
+            from_committed: false,
             next_fence: 1,
             backoff,
         }
+    }
+
+    /// Has partitions that are assigned from now on start where their group has committed; where it has not, by the
+    /// policy.
+    #[must_use]
+    pub fn from_committed(mut self) -> Self {
+        self.from_committed = true;
+        self
     }
 
     /// Reads exactly `partitions` from now on. Those that were assigned before keep their place.
@@ -167,12 +197,18 @@ impl SubscriptionState {
     }
 
     fn fresh(&mut self) -> Partition {
+        let fence = self.new_fence();
         Partition {
-            fence: self.new_fence(),
-            place: self.policy_place(),
+            fence,
+            place: match self.from_committed {
+                true => Place::Committed { asking: false },
+                false => self.policy_place(),
+            },
             position: None,
             position_epoch: None,
             paused: false,
+            revoked: false,
+            assignment: fence,
             in_flight: false,
             buffered_bytes: 0,
             failures: 0,
@@ -324,6 +360,104 @@ impl SubscriptionState {
             }
         }
         None
+    }
+
+    /// The partitions whose committed offset must be fetched, each with the fence to be handed back; each is given out
+    /// once until its answer is handled.
+    pub fn next_committed(&mut self, now: Time) -> Vec<(TopicPartition, u64)> {
+        let mut wanted = Vec::new();
+        for (partition, state) in &mut self.partitions {
+            if let Place::Committed { asking } = &mut state.place
+                && !*asking
+                && !state.revoked
+                && state.not_before <= now
+            {
+                *asking = true;
+                wanted.push((partition.clone(), state.fence));
+            }
+        }
+        wanted
+    }
+
+    /// The committed offset of `partition` and the leader epoch committed with it, or `None` if nothing is committed: then
+    /// the policy decides.
+    pub fn handle_committed(&mut self, partition: &TopicPartition, fence: u64, committed: Option<(i64, Option<i32>)>) {
+        let by_policy = self.policy_place();
+        if let Some(state) = self.current(partition, fence)
+            && matches!(state.place, Place::Committed { .. })
+        {
+            state.failures = 0;
+            state.position = committed.map(|(offset, _)| offset);
+            state.position_epoch = committed.and_then(|(_, epoch)| epoch);
+            state.place = match committed {
+                Some((fetch_offset, epoch)) => Place::At { fetch_offset, epoch },
+                None => by_policy,
+            };
+        }
+    }
+
+    /// The committed offset of `partition` could not be fetched; it is asked for again after the backoff.
+    pub fn handle_committed_failed(&mut self, partition: &TopicPartition, fence: u64, now: Time) {
+        if let Some(state) = self.current(partition, fence)
+            && let Place::Committed { asking } = &mut state.place
+        {
+            *asking = false;
+            self.fail(partition, now);
+        }
+    }
+
+    /// Nothing of `partition` is fetched or handed over any more; it keeps its position until it is assigned no longer.
+    /// False if it is not assigned.
+    pub fn handle_revoked(&mut self, partition: &TopicPartition) -> bool {
+        let fence = self.new_fence();
+        let Some(state) = self.partitions.get_mut(partition) else {
+            return false;
+        };
+        state.revoked = true;
+        state.fence = fence;
+        state.buffered_bytes = 0;
+        if let (Place::At { .. }, Some(position)) = (state.place, state.position) {
+            state.place = Place::At {
+                fetch_offset: position,
+                epoch: state.position_epoch,
+            };
+        }
+        true
+    }
+
+    /// Whether `partition` is assigned and being given up.
+    pub fn is_revoked(&self, partition: &TopicPartition) -> bool {
+        self.partitions.get(partition).is_some_and(|state| state.revoked)
+    }
+
+    /// Which assignment of `partition` this is: a number that is another one each time it is assigned anew.
+    pub fn assignment_of(&self, partition: &TopicPartition) -> Option<u64> {
+        self.partitions.get(partition).map(|state| state.assignment)
+    }
+
+    /// What `partition` waits for before it can be fetched; `None` if it is not assigned.
+    pub fn standing(&self, partition: &TopicPartition) -> Option<Standing> {
+        Some(match self.partitions.get(partition)?.place {
+            Place::Unknown => Standing::NoPosition,
+            Place::Committed { .. } => Standing::AwaitsCommitted,
+            Place::Resetting { .. } => Standing::AwaitsOffset,
+            Place::At { .. } => Standing::Placed,
+        })
+    }
+
+    /// How many bytes of `partition` wait to be handed over.
+    pub fn buffered_bytes(&self, partition: &TopicPartition) -> usize {
+        self.partitions.get(partition).map_or(0, |state| state.buffered_bytes)
+    }
+
+    /// How often in a row asking about `partition` has failed.
+    pub fn failures(&self, partition: &TopicPartition) -> u32 {
+        self.partitions.get(partition).map_or(0, |state| state.failures)
+    }
+
+    /// Whether a fetch of `partition` is on the wire.
+    pub fn is_in_flight(&self, partition: &TopicPartition) -> bool {
+        self.partitions.get(partition).is_some_and(|state| state.in_flight)
     }
 
     /// A look-up found `offset`.

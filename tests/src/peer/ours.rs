@@ -143,7 +143,7 @@ async fn consume(bootstrap: &str, topic: &str, partition: i32, count: usize) -> 
             });
         }
     }
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     Ok(seen)
 }
 

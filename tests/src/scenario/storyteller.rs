@@ -165,7 +165,7 @@ impl Story {
         while let Some((_, client)) = self.clients.pop_first() {
             match client {
                 Client::Producer(sender) => drop(sender.producer.close(Duration::ZERO).await),
-                Client::Consumer(consumer) => consumer.close().await,
+                Client::Consumer(consumer) => drop(consumer.close(Duration::from_secs(10)).await),
                 Client::Admin(admin) => admin.close().await,
             }
         }

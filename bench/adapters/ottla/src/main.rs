@@ -116,7 +116,7 @@ async fn consume() -> Outcome {
     print(&format!(
         "\"messages\":{got},\"bytes\":{bytes},\"seconds\":{seconds:.6},\"join_s\":{join:.6},\"cpu_s\":{cpu:.6}"
     ));
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     Ok(())
 }
 

@@ -31,6 +31,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for ((partition, track), count) in points {
         println!("{track}: {count} points in partition {partition}");
     }
-    consumer.close().await;
+    consumer.close(Duration::from_secs(10)).await;
     Ok(())
 }

@@ -19,7 +19,11 @@ impl SubscriptionState {
         let (mut behind, mut left_out) = (false, false);
         for (partition, state) in self.partitions.iter().filter(|(partition, _)| led(partition)) {
             match state.place {
-                Place::Resetting { .. } if state.failures == 0 && !state.paused => return Vec::new(),
+                Place::Committed { .. } | Place::Resetting { .. }
+                    if state.failures == 0 && !state.paused && !state.revoked =>
+                {
+                    return Vec::new();
+                }
                 Place::At { fetch_offset, epoch } if state.wants_fetch(enough, now) => {
                     behind |= state.high_watermark.is_none_or(|end| fetch_offset < end);
                     targets.push(FetchTarget {
@@ -29,7 +33,7 @@ impl SubscriptionState {
                         fence: state.fence,
                     });
                 }
-                _ => left_out |= !state.paused && state.buffered_bytes >= enough,
+                _ => left_out |= !state.paused && !state.revoked && state.buffered_bytes >= enough,
             }
         }
         if left_out && !behind {
@@ -209,6 +213,6 @@ impl Place {
 
 impl Partition {
     fn wants_fetch(&self, enough: usize, now: Time) -> bool {
-        !self.paused && !self.in_flight && self.buffered_bytes < enough && self.not_before <= now
+        !self.paused && !self.revoked && !self.in_flight && self.buffered_bytes < enough && self.not_before <= now
     }
 }

@@ -313,3 +313,62 @@ fn without_a_policy_a_log_that_was_cut_is_the_applications_business() {
     assert_eq!(state.position(&tp(0)), Some(10), "for the application to see");
     assert_eq!(diverging(&mut state), Truncated::Stale, "told once");
 }
+
+#[test]
+fn a_partition_of_a_group_starts_where_the_group_has_committed_and_else_by_the_policy() {
+    let mut state = state(ResetPolicy::Latest).from_committed();
+    state.assign(&[tp(0), tp(1), tp(2)]);
+    assert!(fetches(&state).is_empty());
+    assert_eq!(
+        state.next_reset(|_| true, Time::ZERO),
+        None,
+        "the policy has no say yet"
+    );
+    let wanted = state.next_committed(Time::ZERO);
+    assert_eq!(wanted.len(), 3);
+    assert!(state.next_committed(Time::ZERO).is_empty(), "asked once");
+    state.handle_committed(&wanted[0].0, wanted[0].1, Some((7, Some(2))));
+    state.handle_committed(&wanted[1].0, wanted[1].1, None);
+    state.handle_committed_failed(&wanted[2].0, wanted[2].1, Time::ZERO);
+    assert_eq!(
+        (state.position(&tp(0)), state.position_epoch(&tp(0))),
+        (Some(7), Some(2))
+    );
+    assert_eq!(
+        state
+            .next_reset(|_| true, Time::ZERO)
+            .map(|reset| (reset.partition, reset.target)),
+        Some((tp(1), Target::Latest))
+    );
+    assert_eq!(state.standing(&tp(2)), Some(Standing::AwaitsCommitted));
+    assert_eq!(state.next_committed(Time(1000)).len(), 1, "after the backoff");
+}
+
+#[test]
+fn a_seek_wins_over_a_committed_offset_on_its_way() {
+    let mut state = state(ResetPolicy::Latest).from_committed();
+    state.assign(&[tp(0)]);
+    let wanted = state.next_committed(Time::ZERO);
+    state.seek(&tp(0), 3);
+    state.handle_committed(&tp(0), wanted[0].1, Some((7, Some(2))));
+    assert_eq!(state.position(&tp(0)), Some(3));
+}
+
+#[test]
+fn a_partition_that_is_given_up_is_not_fetched_and_what_is_buffered_of_it_is_stale() {
+    let (mut state, fence) = placed();
+    state.handle_fetched(&tp(0), fence, brought(20, 500, 100));
+    assert!(state.handle_revoked(&tp(0)));
+    assert!(fetches(&state).is_empty() && state.is_revoked(&tp(0)));
+    assert!(!state.is_current(&tp(0), fence));
+    assert_eq!(state.position(&tp(0)), Some(10), "the position stays, to be committed");
+    let before = state.assignment_of(&tp(0));
+    state.assign(&[]);
+    state.assign(&[tp(0)]);
+    assert_ne!(
+        state.assignment_of(&tp(0)),
+        before,
+        "assigned again it is another assignment"
+    );
+    assert!(!state.is_revoked(&tp(0)));
+}

@@ -40,6 +40,9 @@
 //! | a failed send says whether the record may be in the log | [`Error::persisted`] |
 //! | with `enable.idempotence` (the default) retries neither duplicate nor reorder | [`Producer`] |
 //! | a position moves only when records are handed over; a dropped poll loses none | [`Consumer::poll`] |
+//! | an offset is committed only when the records before it are processed | [`Consumer::poll`], [`Consumer::store_offsets`] |
+//! | who was taken for dead overwrites no offset, and is told | [`Consumer::commit`], [`Consumer::poll`] |
+//! | closing returns by its deadline | [`Producer::close`], [`Consumer::close`] |
 //! | waiting bytes are bounded: `buffer.memory`, `fetch.buffer.memory` | [`Producer`], [`Consumer`] |
 //! | a batch that fails its checksum or cannot be read is never handed over in part | [`Consumer::poll`] |
 //! | futures are `Send` and cancel-safe | everywhere |
@@ -74,7 +77,14 @@
 //! refused gets [`ErrorKind::Authentication`], which no retry follows: from `build`, from the records of a producer that is
 //! refused later, from the next poll of a consumer.
 //!
-//! What is not here yet: consumer groups, transactions. Their keys are refused with that reason.
+//! # Consumer groups
+//!
+//! With a `group.id` a [`Consumer`] subscribes to topics and shares their partitions with the other members of its group, by the
+//! classic protocol or by that of KIP-848 (`group.protocol`). A poll says that what earlier polls handed over is processed, and
+//! nothing else is ever committed by itself. [`RebalanceListener`] or [`ConsumerEvent`]s tell when partitions come and go;
+//! [`Consumer::progress`] and [`Consumer::health`] tell why nothing moves; [`Admin`] looks at groups from outside.
+//!
+//! What is not here yet: transactions. Their keys are refused with that reason.
 //!
 //! # Rooms
 //!

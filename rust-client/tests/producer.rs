@@ -52,7 +52,7 @@ async fn read(cluster: &Cluster, topic: &str, records: usize) -> BTreeMap<i32, V
         }
     }
     assert_eq!(count, records, "records in {topic}");
-    consumer.close().await;
+    consumer.close(PATIENCE).await;
     read
 }
 

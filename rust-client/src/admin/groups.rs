@@ -182,32 +182,14 @@ impl Admin {
         &self,
         groups: &[impl AsRef<str> + Sync],
     ) -> Result<Answers<String, ConsumerGroupDescription>> {
-        self.each_group(groups, "describe the groups", async |group| {
-            self.describe_group(group).await
-        })
-        .await
-    }
-
-    /// One call for each group. What befalls one is its own; only when all fail for want of an answer the call does.
-    async fn each_group<T>(
-        &self,
-        groups: &[impl AsRef<str> + Sync],
-        what: &str,
-        ask: impl AsyncFn(&str) -> Result<T>,
-    ) -> Result<Answers<String, T>> {
         let mut answers = Answers::new();
         for group in groups.iter().map(AsRef::as_ref) {
-            let answer = self.retrying(what, || ask(group)).await;
+            let answer = self
+                .retrying("describe the groups", || self.describe_group(group))
+                .await;
             answers.insert(group.to_owned(), answer);
         }
-        let silent = |answer: &Result<T>| answer.as_ref().is_err_and(|error| error.code().is_none());
-        match answers.values().find(|answer| !silent(answer)) {
-            None if !answers.is_empty() => match answers.into_values().next() {
-                Some(Err(error)) => Err(error),
-                _ => Ok(Answers::new()),
-            },
-            _ => Ok(answers),
-        }
+        spoken(answers)
     }
 
     async fn describe_group(&self, group: &str) -> Result<ConsumerGroupDescription> {
@@ -473,10 +455,12 @@ impl Admin {
     /// # Errors
     /// No answer at all came in time.
     pub async fn delete_consumer_groups(&self, groups: &[impl AsRef<str> + Sync]) -> Result<Answers<String, ()>> {
-        self.each_group(groups, "delete the groups", async |group| {
-            self.delete_group(group).await
-        })
-        .await
+        let mut answers = Answers::new();
+        for group in groups.iter().map(AsRef::as_ref) {
+            let answer = self.retrying("delete the groups", || self.delete_group(group)).await;
+            answers.insert(group.to_owned(), answer);
+        }
+        spoken(answers)
     }
 
     async fn delete_group(&self, group: &str) -> Result<()> {
@@ -585,6 +569,16 @@ fn leaving<'a>(member: &'a MemberToRemove, version: i16, reason: &'a str) -> Mem
         member_id,
         group_instance_id,
         reason: Some(reason).filter(|reason| version >= REASON_FROM && !reason.is_empty()),
+    }
+}
+
+/// What befalls one group is its own; only when all fail for want of an answer the call does.
+fn spoken<T>(answers: Answers<String, T>) -> Result<Answers<String, T>> {
+    let silence = |answer: &Result<T>| answer.as_ref().err().filter(|error| error.code().is_none()).cloned();
+    let silences: Vec<Error> = answers.values().filter_map(silence).collect();
+    match silences.into_iter().next_back() {
+        Some(error) if answers.values().all(|answer| silence(answer).is_some()) => Err(error),
+        _ => Ok(answers),
     }
 }
 

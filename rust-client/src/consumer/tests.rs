@@ -1,5 +1,7 @@
 //! The consumer against a broker that follows a script.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -386,6 +386,10 @@ async fn polls_that_are_dropped_lose_no_record_and_no_step_of_a_rebalance() {
         if let Ok(records) = polled {
             seen.extend(records.unwrap().unwrap().iter().map(|record| record.offset()));
             script.lock().unwrap().heartbeat = ErrorCode::RebalanceInProgress.code();
+            until("a rebalance begins", || {
+                consumer.health().group.unwrap().phase == Phase::Revoking
+            })
+            .await;
         }
     }
     assert_eq!(

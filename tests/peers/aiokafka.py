@@ -73,9 +73,30 @@ async def consume(request):
     return {"records": records}
 
 
+async def group(request):
+    consumer = AIOKafkaConsumer(
+        request["topic"],
+        bootstrap_servers=request["bootstrap"],
+        group_id=request["group"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+    )
+    await consumer.start()
+    try:
+        places = []
+        while len(places) < request["count"]:
+            message = await consumer.getone()
+            places.append([message.partition, message.offset])
+        await consumer.commit()
+    finally:
+        await consumer.stop()
+    return {"places": places}
+
+
 async def answer(request):
     try:
-        work = {"produce": produce, "consume": consume}[request["do"]]
+        work = {"produce": produce, "consume": consume, "group": group}[request["do"]]
         return await asyncio.wait_for(work(request), PATIENCE)
     except Exception as error:  # the test reads it
         return {"error": f"{type(error).__name__}: {error}"}

@@ -1,5 +1,5 @@
 'use strict'
-// kafkajs for the tests. It only produces: its consumer cannot take a partition without joining a group.
+// kafkajs for the tests. It produces and reads as a member of a group: its consumer cannot take a partition without joining one.
 // gzip is its own; snappy comes from kafkajs-snappy; lz4 and zstd, which its plug-ins compile, from lz4-napi and Node.
 const zlib = require('node:zlib')
 const { CompressionCodecs, CompressionTypes, Kafka, Partitioners, logLevel } = require('kafkajs')
@@ -51,4 +51,30 @@ async function produce ({ bootstrap, topic, codec, idempotent, records }) {
   return { receipts: null } // it tells the first offset of each partition, not where a message is
 }
 
-serve({ produce })
+async function group ({ bootstrap, group, topic, count }) {
+  const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING })
+  const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, retry: { retries: 20, initialRetryTime: 50 } })
+  const places = []
+  await consumer.connect()
+  try {
+    await consumer.subscribe({ topics: [topic], fromBeginning: true })
+    await new Promise((resolve, reject) => {
+      consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error))
+      consumer.run({
+        autoCommit: false,
+        eachMessage: async ({ partition, message }) => {
+          places.push([partition, Number(message.offset)])
+          if (places.length === count) resolve()
+        }
+      }).catch(reject)
+    })
+    const next = new Map()
+    for (const [partition, offset] of places) next.set(partition, Math.max(next.get(partition) ?? 0, offset + 1))
+    await consumer.commitOffsets([...next].map(([partition, offset]) => ({ topic, partition, offset: String(offset) })))
+  } finally {
+    await consumer.disconnect()
+  }
+  return { places }
+}
+
+serve({ produce, group })

@@ -15,6 +15,9 @@ One JSON request a line on standard input, one JSON answer a line on standard ou
                                                                             in the order of joining; records seen by all
   {"do": "leave", "member"}                                             -> {}   it commits and closes
 
+  {"do": "group", "bootstrap", "group", "topic", "count"}               -> {"places": [[partition, offset], ...]} read as a
+                                                                            member, which commits and leaves
+
   {"do": "knock", "bootstrap"}                                          -> {"in": true or false, "errors": [text, ...]}
 
 "config" of a request, if it has one, holds further properties of librdkafka.
@@ -243,6 +246,31 @@ class Member:
         return {}
 
 
+def group(request):
+    consumer = Consumer({
+        "bootstrap.servers": request["bootstrap"],
+        "group.id": request["group"],
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 100,
+        **QUIET,
+        **request.get("config", {}),
+    })
+    consumer.subscribe([request["topic"]])
+    places = []
+    end = time.monotonic() + PATIENCE
+    while len(places) < request["count"]:
+        if time.monotonic() > end:
+            return {"error": f"{len(places)} of {request['count']} records within {PATIENCE} s"}
+        for message in consumer.consume(request["count"] - len(places), timeout=0.2):
+            if message.error():
+                return {"error": str(message.error())}
+            places.append([message.partition(), message.offset()])
+    consumer.commit(asynchronous=False)
+    consumer.close()
+    return {"places": places}
+
+
 MEMBERS = []
 
 
@@ -279,6 +307,8 @@ def serve():
                     answer = members()
                 case "leave":
                     answer = MEMBERS[request["member"]].leave()
+                case "group":
+                    answer = group(request)
                 case "knock":
                     answer = knock(request)
                 case "end_offset":

@@ -1,5 +1,5 @@
 'use strict'
-// @platformatic/kafka for the tests. Its streams join a group; a partition is read by `Consumer.fetch`, which does not.
+// @platformatic/kafka for the tests. Its streams are members of a group; a partition is read by `Consumer.fetch`, which joins none.
 const { Consumer, Producer } = require('@platformatic/kafka')
 const { serve, toHex, unhex } = require('./lines.js')
 
@@ -56,4 +56,25 @@ async function consume ({ bootstrap, topic, partition, count }) {
   }
 }
 
-serve({ produce, consume })
+async function group ({ bootstrap, group, topic, count }) {
+  const consumer = new Consumer({
+    clientId: 'interop', groupId: group, bootstrapBrokers: [bootstrap], maxWaitTime: 100, autocommit: false
+  })
+  const places = []
+  try {
+    const stream = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' })
+    const next = new Map()
+    for await (const { partition, offset } of stream) {
+      places.push([partition, Number(offset)])
+      next.set(partition, offset + 1n)
+      if (places.length === count) break
+    }
+    const offsets = [...next].map(([partition, offset]) => ({ topic, partition, offset, leaderEpoch: -1 }))
+    await consumer.commit({ offsets })
+  } finally {
+    await consumer.close(true)
+  }
+  return { places }
+}
+
+serve({ produce, consume, group })

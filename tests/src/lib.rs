@@ -3,6 +3,7 @@
 //! - [`cluster`]: three nodes of Apache Kafka behind proxies, to be killed, paused and moved.
 //! - [`delivery`]: a producer, a broker, and a wire between them that breaks by rule.
 //! - [`fuzzed`]: what the fuzzer runs, as functions of bytes.
+//! - [`groups`]: members of consumer groups, what they write down, and the judgement of it.
 //! - [`history`]: what a writer was told and what is in the log: the judgement of loss, duplicates and order.
 //! - [`hostile`]: bytes that no honest client sends, and what a broker does with them.
 //! - [`hostile_broker`]: a broker that lies, before an honest one.
@@ -20,6 +21,7 @@
 pub mod cluster;
 pub mod delivery;
 pub mod fuzzed;
+pub mod groups;
 pub mod history;
 pub mod hostile;
 pub mod hostile_broker;

@@ -1,10 +1,15 @@
-//! Kafka's own tools (4.3.1) as members and administrators of groups on our broker, and as readers of what it wrote.
+//! Groups on our broker: Kafka's own tools (4.3.1) as members, as administrators, and as readers of what it wrote; and
+//! clients of other languages as members, each of which reads a whole topic, commits, and goes on there the next time.
 
 // A test may stop at what it did not expect.
 #![allow(clippy::unwrap_used)]
 
+use ottla_tests::groups::room;
 use ottla_tests::peer::java::JavaTools;
-use ottla_tests::peer::ours::OurBroker;
+use ottla_tests::peer::librdkafka::Librdkafka;
+use ottla_tests::peer::ours::{OurBroker, OurClient};
+use ottla_tests::peer::program::Program;
+use ottla_tests::peer::{Client as _, Content, Outgoing};
 
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
@@ -28,7 +33,11 @@ impl Room {
         room.tools.topics(&bootstrap, &create).unwrap();
         let lines: String = (0..30).map(|number| format!("{number}\n")).collect();
         let produce = ["--bootstrap-server", &bootstrap, "--topic", TOPIC];
-        room.tools.run(PRODUCER, &produce, lines.as_bytes()).unwrap().success().unwrap();
+        room.tools
+            .run(PRODUCER, &produce, lines.as_bytes())
+            .unwrap()
+            .success()
+            .unwrap();
         room
     }
 
@@ -104,4 +113,71 @@ fn dump_log_segments_reads_every_record_of_the_groups() {
     }
     assert!(faults.is_empty(), "{faults:#?}");
     assert!(offsets > 0 && members > 1, "{offsets} offsets, {members} generations");
+}
+
+#[test]
+fn librdkafka_reads_a_topic_as_a_group_and_goes_on_where_it_was() {
+    goes_on("groups-librdkafka", Librdkafka::start().unwrap().program());
+}
+
+#[test]
+fn aiokafka_reads_a_topic_as_a_group_and_goes_on_where_it_was() {
+    goes_on("groups-aiokafka", &Program::aiokafka().unwrap());
+}
+
+#[test]
+fn kafkajs_reads_a_topic_as_a_group_and_goes_on_where_it_was() {
+    goes_on("groups-kafkajs", &Program::kafkajs().unwrap());
+}
+
+#[test]
+fn platformatic_reads_a_topic_as_a_group_and_goes_on_where_it_was() {
+    goes_on("groups-platformatic", &Program::platformatic().unwrap());
+}
+
+#[test]
+fn franz_go_reads_a_topic_as_a_group_and_goes_on_where_it_was() {
+    goes_on("groups-franz-go", &Program::franz_go().unwrap());
+}
+
+/// The group's commits are judged by a client of ours that asks for them.
+fn goes_on(name: &str, client: &Program) {
+    const PARTITIONS: i32 = 3;
+    let broker = OurBroker::start(name).unwrap();
+    let bootstrap = broker.bootstrap();
+    let librdkafka = Librdkafka::start().unwrap();
+    librdkafka.create_topic(&bootstrap, room::TOPIC, PARTITIONS).unwrap();
+    let writer = OurClient::start().unwrap();
+    let mut ends = [0; PARTITIONS as usize];
+    for round in 0..2 {
+        let mut written = vec![];
+        for receipt in writer
+            .produce(&bootstrap, room::TOPIC, "none", &outgoing(round))
+            .unwrap()
+            .unwrap()
+        {
+            written.push((receipt.partition, receipt.offset));
+            ends[receipt.partition as usize] = receipt.offset + 1;
+        }
+        written.sort_unstable();
+        let read = client
+            .read_in_group(&bootstrap, "readers", room::TOPIC, written.len())
+            .unwrap();
+        assert_eq!(read, written, "round {round}");
+        let committed = room::committed(&bootstrap, "readers").unwrap();
+        assert_eq!(committed.into_values().collect::<Vec<_>>(), ends, "round {round}");
+    }
+}
+
+fn outgoing(round: u32) -> Vec<Outgoing> {
+    let text = |number: u32| Some(format!("{round}-{number}").into_bytes());
+    let record = |number| Outgoing {
+        timestamp: None,
+        content: Content {
+            key: text(number),
+            value: text(number),
+            headers: vec![],
+        },
+    };
+    (0..60).map(record).collect()
 }

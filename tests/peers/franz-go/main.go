@@ -30,11 +30,11 @@ type receipt struct {
 }
 
 type request struct {
-	Do, Bootstrap, Topic, Codec string
-	Idempotent                  bool
-	Records                     []record
-	Partition                   int32
-	Count                       int
+	Do, Bootstrap, Topic, Codec, Group string
+	Idempotent                         bool
+	Records                            []record
+	Partition                          int32
+	Count                              int
 }
 
 // unhex keeps null and empty apart: a nil slice is a null on the wire.
@@ -141,6 +141,35 @@ func consume(ctx context.Context, r request) (any, error) {
 	return map[string]any{"records": records}, nil
 }
 
+func group(ctx context.Context, r request) (any, error) {
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(r.Bootstrap),
+		kgo.ConsumerGroup(r.Group),
+		kgo.ConsumeTopics(r.Topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.DisableAutoCommit(),
+		kgo.FetchMaxWait(100*time.Millisecond),
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	places := [][2]int64{}
+	for len(places) < r.Count {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return nil, fmt.Errorf("%d of %d records: %w", len(places), r.Count, err)
+		}
+		fetches.EachRecord(func(seen *kgo.Record) {
+			places = append(places, [2]int64{int64(seen.Partition), seen.Offset})
+		})
+	}
+	if err := client.CommitUncommittedOffsets(ctx); err != nil {
+		return nil, err
+	}
+	return map[string]any{"places": places}, nil
+}
+
 func answer(line []byte) (any, error) {
 	var r request
 	if err := json.Unmarshal(line, &r); err != nil {
@@ -153,6 +182,8 @@ func answer(line []byte) (any, error) {
 		return produce(ctx, r)
 	case "consume":
 		return consume(ctx, r)
+	case "group":
+		return group(ctx, r)
 	}
 	return nil, fmt.Errorf("unknown request %s", r.Do)
 }

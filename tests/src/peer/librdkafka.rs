@@ -57,6 +57,11 @@ impl Librdkafka {
         number(&self.0.ask(&request)?, "offset")
     }
 
+    /// The program, for what all programs can do.
+    pub fn program(&self) -> &Program {
+        &self.0
+    }
+
     /// Any other request of `librdkafka.py`.
     ///
     /// # Errors

@@ -8,12 +8,15 @@
 //! | `platformatic.js` | @platformatic/kafka |
 //! | `franz-go/main.go` | franz-go |
 //!
-//! All of them take these two requests; bytes are hexadecimal, null is null:
+//! All of them take these requests (kafkajs cannot consume without a group); bytes are hexadecimal, null is null:
 //!
 //! ```text
 //! {"do": "produce", "bootstrap", "topic", "codec", "idempotent", "records": [...]} -> {"receipts": [...] or null}
 //! {"do": "consume", "bootstrap", "topic", "partition", "count"}                    -> {"records": [...]}
+//! {"do": "group", "bootstrap", "group", "topic", "count"}                          -> {"places": [[partition, offset], ...]}
 //! ```
+//!
+//! The last is read as a member of a group, which then commits everything and leaves.
 //!
 //! A record has `key`, `value`, `headers` as pairs and `timestamp`; one that was read has `offset` as well. A receipt has
 //! `partition`, `offset` and, where the client tells it, `timestamp`.
@@ -97,6 +100,30 @@ impl Program {
     #[must_use]
     pub fn with_config(&self, config: Value) -> Program {
         Program { config, ..self.clone() }
+    }
+
+    /// Reads `count` records as a member of `group`, commits, and leaves: (partition, offset) of each, in order.
+    ///
+    /// # Errors
+    /// When fewer come within half a minute, or the commit fails.
+    pub fn read_in_group(
+        &self,
+        bootstrap: &str,
+        group: &str,
+        topic: &str,
+        count: usize,
+    ) -> Result<Vec<(i32, i64)>, Failure> {
+        let answer = self.ask(&json!({
+            "do": "group", "bootstrap": bootstrap, "group": group, "topic": topic, "count": count, "config": self.config,
+        }))?;
+        let place = |place: &Value| {
+            let (partition, offset) = (place[0].as_i64()?, place[1].as_i64()?);
+            Some((partition as i32, offset))
+        };
+        let places = self.list(&answer, "places")?;
+        let mut places: Vec<_> = places.iter().filter_map(place).collect();
+        places.sort_unstable();
+        Ok(places)
     }
 
     /// Any request of the program.

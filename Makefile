@@ -36,11 +36,11 @@ c: ## the library for C, with its tests; in target/c. `cmake --install target/c 
 	cmake --build target/c-without-cluster
 	ctest --test-dir target/c-without-cluster --output-on-failure
 
-long: peers ## the long proofs: 50 kills, the fault table of the producer, a million schedules, seeded bugs, more seeds, fuzzing
+long: peers ## the long proofs: 50 kills, ten minutes of churn for each kind of group, the fault table of the producer, a million schedules, seeded bugs, more seeds, fuzzing
 	rm -rf target/ottla-test-data
 	SCHEDULES=1000000 $(CARGO) test --package ottla-client-state --release --test schedules -- --nocapture
 	$(CARGO) test --package ottla-client-state --test seeded_bugs -- --ignored --nocapture
-	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test tools_data -- --nocapture
+	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test groups_churn --test groups_kill --test tools_data -- --nocapture
 	protocol/fuzz/run
 
 interop: peers ## the table: producer x consumer x broker x codec

@@ -112,7 +112,11 @@ const CANNOT: &[(&str, &str, &str)] = &[
         "tell each record's timestamp",
         "it reports that of a batch's first record for all",
     ),
-    ("kafkajs", "read", "its consumer always joins a group"),
+    (
+        "kafkajs",
+        "read a partition by itself",
+        "its consumer always joins a group",
+    ),
     (
         "kafkajs",
         "write null header values",

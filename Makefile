@@ -12,7 +12,7 @@ export RUST_BACKTRACE ?= 0
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1  /p' Makefile | sed 's/^  make \([a-z]*\)  /\1\t/' | expand -t 12 | sed 's/^/  make /'
 
-demo: ## real GPS tracks through a broker in this process and back
+demo: ## real GPS tracks through a broker in this process and back, read by a group of two of which one leaves
 	@$(CARGO) run --quiet --package ottla-cli -- demo
 
 check: ## format, lints, the repository's own rules, unit tests; needs nothing installed

@@ -2,15 +2,18 @@
 //!
 //! In: recorded GPS tracks (examples/data, or a file of the same form). Out: a table with a line a track: points,
 //! partition, distance, and whether the order held. It starts a broker of its own, creates the topic `gpsraw` with two
-//! partitions, produces every track in order with its id as the key, and reads all back from the beginning.
-//! It ends with an error if a point is missing, doubled, changed or out of order.
+//! partitions, has two consumers share them as a group, produces every track in order with its id as the key, and has one of
+//! the two leave in the middle, so that the other takes over. It ends with an error if a point is missing, doubled, changed or
+//! out of order, or if the group has not committed all of it.
+
+mod group;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ottla::{Admin, Consumer, NewTopic, Producer, Record, TopicPartition};
+use ottla::{Admin, NewTopic, Producer, Record};
 use ottla_broker::Cluster;
 use serde::Deserialize;
 
@@ -70,11 +73,13 @@ pub async fn run(arguments: DemoArguments) -> Outcome {
             .create_topics(&[NewTopic::new(TOPIC).partitions(PARTITIONS).replication_factor(1)])
             .await?,
     )??;
-    admin.close().await;
     say!("topic       {TOPIC}, {PARTITIONS} partitions");
 
+    let group = group::Group::join(&bootstrap).await?;
     produce(&bootstrap, &text).await?;
-    let received = consume(&bootstrap, text.lines().count()).await?;
+    let received = group.consume(text.lines().count()).await?;
+    group::check_committed(&admin).await?;
+    admin.close().await;
     cluster.stop().await?;
     compare(&sent, &received)
 }
@@ -114,45 +119,6 @@ async fn produce(bootstrap: &str, text: &str) -> Outcome {
     );
     producer.close(Duration::from_secs(10)).await?;
     Ok(())
-}
-
-async fn consume(bootstrap: &str, expected: usize) -> Result<BTreeMap<String, Track>, Failure> {
-    const PATIENCE: Duration = Duration::from_secs(20);
-    let mut consumer = Consumer::builder().bootstrap_servers(bootstrap).build().await?;
-    let partitions: Vec<_> = (0..PARTITIONS)
-        .map(|partition| TopicPartition::new(TOPIC, partition))
-        .collect();
-    consumer.assign(&partitions)?;
-    for partition in &partitions {
-        consumer.seek_to_beginning(partition)?;
-    }
-    let started = Instant::now();
-    let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
-    let mut count = 0;
-    while count < expected {
-        let Ok(records) = tokio::time::timeout(PATIENCE, consumer.poll()).await else {
-            return Err(Failure::new(format!("only {count} of {expected} points came back")));
-        };
-        let Some(records) = records? else { break };
-        for record in &records {
-            let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
-            let track = tracks.entry(key).or_default();
-            track
-                .lines
-                .push(String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned());
-            if !track.partitions.contains(&record.partition()) {
-                track.partitions.push(record.partition());
-            }
-            count += 1;
-        }
-    }
-    say!(
-        "consumed    {} in {:.0} ms, from the beginning",
-        counted(count as u64, "point"),
-        millis(started)
-    );
-    consumer.close(Duration::from_secs(10)).await;
-    Ok(tracks)
 }
 
 fn compare(sent: &BTreeMap<String, Vec<String>>, received: &BTreeMap<String, Track>) -> Outcome {

@@ -2,88 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a broken assumption ends a test
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Output, Stdio};
+mod support;
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// A broker process on a free port, stopped at the end.
-struct BrokerProcess {
-    child: Child,
-    address: String,
-}
-
-impl BrokerProcess {
-    fn start(arguments: &[&str]) -> BrokerProcess {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .arg("broker")
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("bootstrap.servers=")
-            .expect("the broker says where it is")
-            .to_owned();
-        BrokerProcess { child, address }
-    }
-
-    fn ottla(&self, arguments: &[&str]) -> Output {
-        self.ottla_with_input(arguments, "")
-    }
-
-    fn ottla_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let (subcommand, rest) = arguments.split_first().unwrap();
-        run(
-            &[&[*subcommand, "--bootstrap-server", &self.address], rest].concat(),
-            input,
-        )
-    }
-
-    fn succeeds(&self, arguments: &[&str]) -> String {
-        succeeded(self.ottla(arguments))
-    }
-}
-
-impl Drop for BrokerProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ottla"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn succeeded(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn failed(output: Output) -> String {
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    String::from_utf8(output.stderr).unwrap()
-}
+use support::{BrokerProcess, failed, run, signal, succeeded};
 
 #[test]
 fn topics_are_created_listed_described_altered_and_deleted() {
@@ -422,10 +348,18 @@ fn a_reader_file_says_how_lines_are_cut_and_the_command_line_wins() {
     assert_eq!(lines, "k\tv\nk:\tv\n");
 }
 
-/// Sends a signal to a process.
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
-    assert!(status.unwrap().success());
+/// Stops a process until it is told to go on (`-CONT`), and waits until it stands: a busy machine takes its time.
+fn freeze(child: &Child) {
+    signal(child, "-STOP");
+    let state = || {
+        let output = Command::new("ps")
+            .args(["-o", "state=", "-p", &child.id().to_string()])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    while !state().trim_start().starts_with('T') {
+        std::thread::yield_now();
+    }
 }
 
 /// A producer at a terminal, and what it has been given.
@@ -475,7 +409,7 @@ fn a_record_whose_answer_never_came_is_counted_as_unknown() {
         "delivery.timeout.ms=700",
     ];
     let mut child = typing(&broker, &limits);
-    signal(&broker.child, "-STOP");
+    freeze(&broker.child);
     child.stdin.take().unwrap().write_all(b"two\n").unwrap();
     let output = child.wait_with_output().unwrap();
     signal(&broker.child, "-CONT");
@@ -491,4 +425,11 @@ fn a_record_whose_answer_never_came_is_counted_as_unknown() {
 fn the_demonstration_holds_the_order_of_every_track() {
     let table = succeeded(run(&["demo"], ""));
     assert_eq!(table.matches(" yes").count(), 4, "{table}");
+    // One of the two readers leaves, and the other goes on with its partition.
+    assert!(
+        table.contains("b left after 100 points, a goes on with gpsraw-1"),
+        "{table}"
+    );
+    assert!(table.contains("4,828 by a, 100 by b"), "{table}");
+    assert!(table.contains("2 of 2 partitions to their ends"), "{table}");
 }

@@ -88,7 +88,7 @@ fn with_overrides(path: &Path, overrides: &[(String, String)]) -> Result<BrokerC
 
 /// Completes at SIGINT or SIGTERM.
 #[cfg(unix)]
-fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -102,7 +102,7 @@ fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
 
 /// Completes at Ctrl-C.
 #[cfg(not(unix))]
-fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn stop_requested() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })

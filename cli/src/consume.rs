@@ -1,38 +1,49 @@
-//! `ottla consume`: the records of a topic on standard output.
+//! `ottla consume`: the records of topics on standard output.
 //!
-//! In: a topic, where to begin and when to end. Out: records as text or JSON. It reads by assigned partitions, so it
-//! never disturbs a consumer group. It ends at Ctrl-C, after `--max-messages`, after `--timeout-ms` without a record, or
+//! In: topics, where to begin and when to end. Out: records as text or JSON. Without `--group` it reads by assigned
+//! partitions and never disturbs a consumer group. With it it is a member, shares the partitions with the others, and commits
+//! what was printed and nothing else. It ends at Ctrl-C, after `--max-messages`, after `--timeout-ms` without a record, or
 //! when its reader has gone away.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use ottla::{Consumer, ConsumerRecords, TimestampType, TopicPartition};
+use ottla::{
+    Consumer, ConsumerRecords, ErrorCode, ErrorKind, Rebalance, RebalanceListener, TimestampType, TopicPartition,
+};
 
 use crate::connection::ConnectionArguments;
 use crate::output::{Format, PrintedRecord, Printer};
 use crate::summary::counted;
 use crate::{Failure, Outcome};
 
-/// Print the records of a topic.
+/// Print the records of topics.
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["topic", "include"]))]
 pub struct ConsumeArguments {
     #[command(flatten)]
     connection: ConnectionArguments,
 
-    /// The topic to read.
+    /// The topic to read; may be repeated.
     #[arg(long, value_name = "NAME")]
-    topic: String,
-    /// Begin with the earliest record instead of those written from now on.
+    topic: Vec<String>,
+    /// With --group: all topics whose name matches this regular expression, those of later days too.
+    #[arg(long, value_name = "PATTERN", requires = "group")]
+    include: Option<String>,
+    /// Read as a member of this group: share the partitions, go on where the group was, commit what is printed.
+    #[arg(long, value_name = "ID")]
+    group: Option<String>,
+    /// Begin with the earliest record instead of those written from now on; with --group, where nothing is committed.
     #[arg(long, conflicts_with = "offset")]
     from_beginning: bool,
     /// Read this partition only.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "group")]
     partition: Option<i32>,
     /// Begin here: earliest, latest, an offset (with --partition; a negative one counts from the end), or
     /// timestamp:MILLISECONDS.
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true, conflicts_with = "group")]
     offset: Option<String>,
     /// End after this many records.
     #[arg(long, value_name = "N")]
@@ -72,6 +83,33 @@ enum Begin {
     Timestamp(i64),
 }
 
+/// How long the end may take: to commit what was printed, and to leave the group.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Tells on standard error what a member reads.
+struct Told;
+
+impl RebalanceListener for Told {
+    fn on_partitions_assigned(&self, rebalance: &Rebalance<'_>) {
+        tell("assigned", rebalance.partitions());
+    }
+
+    fn on_partitions_revoked(&self, rebalance: &Rebalance<'_>) {
+        tell("given up", rebalance.partitions());
+    }
+
+    fn on_partitions_lost(&self, rebalance: &Rebalance<'_>) {
+        tell("lost", rebalance.partitions());
+    }
+}
+
+fn tell(what: &str, partitions: &[TopicPartition]) {
+    if !partitions.is_empty() {
+        let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+        eprintln!("{what}: {}", names.join(", "));
+    }
+}
+
 /// Reads and prints until one of the ends is reached.
 pub async fn run(arguments: ConsumeArguments) -> Outcome {
     let begin = begin_of(&arguments)?;
@@ -80,20 +118,57 @@ pub async fn run(arguments: ConsumeArguments) -> Outcome {
     if let Some(level) = &arguments.isolation_level {
         pairs.push(("isolation.level".into(), level.clone()));
     }
-    let mut consumer = Consumer::from_properties(pairs)?.build().await?;
-    let partitions = partitions_of(&consumer, &arguments).await?;
-    consumer.assign(&partitions)?;
-    place(&consumer, &partitions, &begin).await?;
+    let mut consumer = if let Some(group) = &arguments.group {
+        member(pairs, group, &arguments).await?
+    } else {
+        let consumer = Consumer::from_properties(pairs)?.build().await?;
+        let partitions = partitions_of(&consumer, &arguments).await?;
+        consumer.assign(&partitions)?;
+        place(&consumer, &partitions, &begin).await?;
+        consumer
+    };
     let mut count = 0;
     let printed = tokio::select! {
         printed = print_all(&mut consumer, &arguments, &printer, &mut count) => printed,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
-    consumer.close(Duration::from_secs(10)).await;
+    let closed = consumer.close(CLOSING).await;
     if !arguments.quiet {
         eprintln!("{} read", counted(count, "record"));
     }
-    printed
+    printed?;
+    match closed.error {
+        Some(error) => Err(Failure::new(format!(
+            "what was printed could not be committed: {error}"
+        ))),
+        None if !closed.finished => Err(Failure::new(
+            "the group could not be left in time; it waits for this member's session to end",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A consumer that is a member of `group`.
+async fn member(
+    mut pairs: Vec<(String, String)>,
+    group: &str,
+    arguments: &ConsumeArguments,
+) -> Result<Consumer, Failure> {
+    pairs.push(("group.id".into(), group.to_owned()));
+    // What counts is printed, not what was handed over: a limit may cut a poll's records short.
+    pairs.push(("enable.auto.offset.store".into(), "false".into()));
+    if arguments.from_beginning {
+        pairs.push(("auto.offset.reset".into(), "earliest".into()));
+    }
+    let mut builder = Consumer::from_properties(pairs)?;
+    builder = match &arguments.include {
+        Some(pattern) => builder.topic_pattern(pattern.as_str()),
+        None => builder.topics(arguments.topic.iter().map(String::as_str)),
+    };
+    if !arguments.quiet {
+        builder = builder.rebalance_listener(Told);
+    }
+    Ok(builder.build().await?)
 }
 
 fn begin_of(arguments: &ConsumeArguments) -> Result<Begin, Failure> {
@@ -129,10 +204,14 @@ fn begin_of(arguments: &ConsumeArguments) -> Result<Begin, Failure> {
 }
 
 async fn partitions_of(consumer: &Consumer, arguments: &ConsumeArguments) -> Result<Vec<TopicPartition>, Failure> {
-    match arguments.partition {
-        Some(partition) => Ok(vec![TopicPartition::new(arguments.topic.as_str(), partition)]),
-        None => Ok(consumer.partitions_for(&arguments.topic).await?),
+    let mut partitions = Vec::new();
+    for topic in &arguments.topic {
+        match arguments.partition {
+            Some(partition) => partitions.push(TopicPartition::new(topic.as_str(), partition)),
+            None => partitions.extend(consumer.partitions_for(topic).await?),
+        }
     }
+    Ok(partitions)
 }
 
 async fn place(consumer: &Consumer, partitions: &[TopicPartition], begin: &Begin) -> Outcome {
@@ -165,16 +244,25 @@ async fn print_all(
     let limit = arguments.max_messages.unwrap_or(u64::MAX);
     let mut buffer = Vec::new();
     while *count < limit {
-        let records = match arguments.timeout_ms {
-            None => consumer.poll().await?,
+        let polled = match arguments.timeout_ms {
+            None => consumer.poll().await,
             Some(limit) => match tokio::time::timeout(Duration::from_millis(limit), consumer.poll()).await {
-                Ok(records) => records?,
+                Ok(polled) => polled,
                 Err(_) => break,
             },
         };
-        let Some(records) = records else { break };
+        let records = match polled {
+            Ok(Some(records)) => records,
+            Ok(None) => break,
+            // A reader that is slower than max.poll.interval.ms loses its place in the group, and comes back by polling.
+            Err(error) if arguments.group.is_some() && comes_back(&error) => {
+                eprintln!("ottla: {error}");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         buffer.clear();
-        *count += print_some(&records, limit - *count, printer, &mut buffer);
+        let (printed, next) = print_some(&records, limit - *count, printer, &mut buffer);
         if let Err(error) = write_out(&buffer) {
             // The reader has gone (`| head`): the end, not a failure.
             if error.kind() == std::io::ErrorKind::BrokenPipe {
@@ -182,12 +270,40 @@ async fn print_all(
             }
             return Err(error.into());
         }
+        *count += printed;
+        if arguments.group.is_some() {
+            store(consumer, next)?;
+        }
     }
     Ok(())
 }
 
-fn print_some(records: &ConsumerRecords, most: u64, printer: &Printer, buffer: &mut Vec<u8>) -> u64 {
+/// Whether the membership is lost and the next poll asks for a new one. Another process that goes by the same
+/// `group.instance.id` is no reason to fight it.
+fn comes_back(error: &ottla::Error) -> bool {
+    error.kind() == ErrorKind::Fenced && error.code() != Some(ErrorCode::FencedInstanceId)
+}
+
+/// Says that what was printed is done. A partition that went to another member meanwhile is printed again there.
+fn store(consumer: &Consumer, next: BTreeMap<TopicPartition, i64>) -> Outcome {
+    match consumer.store_offsets(next) {
+        Err(error) if error.kind() == ErrorKind::Fenced => {
+            eprintln!("ottla: {error}");
+            Ok(())
+        }
+        stored => Ok(stored?),
+    }
+}
+
+/// Prints up to `most` records; gives their count, and for each partition the offset after its last one.
+fn print_some(
+    records: &ConsumerRecords,
+    most: u64,
+    printer: &Printer,
+    buffer: &mut Vec<u8>,
+) -> (u64, BTreeMap<TopicPartition, i64>) {
     let mut count = 0;
+    let mut next = BTreeMap::new();
     for record in records.iter().take(usize::try_from(most).unwrap_or(usize::MAX)) {
         let printed = PrintedRecord {
             topic: record.topic(),
@@ -204,9 +320,13 @@ fn print_some(records: &ConsumerRecords, most: u64, printer: &Printer, buffer: &
                 .collect(),
         };
         printer.print(&printed, buffer);
+        match next.get_mut(record.topic_partition()) {
+            Some(offset) => *offset = record.offset() + 1,
+            None => drop(next.insert(record.topic_partition().clone(), record.offset() + 1)),
+        }
         count += 1;
     }
-    count
+    (count, next)
 }
 
 fn write_out(buffer: &[u8]) -> std::io::Result<()> {

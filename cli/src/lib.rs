@@ -1,4 +1,4 @@
-//! The `ottla` command: a broker, topics, the console producer and consumer, load, and a demonstration.
+//! The `ottla` command: a broker, topics, the console producer and consumer, consumer groups, load, and a demonstration.
 //!
 //! In: Kafka's own option names. Out: what was asked for on standard output, everything else on standard error, and an
 //! exit code that a script can trust: 0 all done, 1 something was not done (the text says what), 2 the command line is wrong.
@@ -8,6 +8,7 @@ mod broker;
 mod connection;
 mod consume;
 mod demo;
+mod groups;
 mod lines;
 mod output;
 mod payload;
@@ -15,6 +16,8 @@ mod perf;
 mod produce;
 mod producer_options;
 mod summary;
+mod table;
+mod top;
 mod topics;
 
 use std::ffi::OsString;
@@ -72,6 +75,10 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Print the records of a topic.
     Consume(consume::ConsumeArguments),
+    /// List, describe, reset or delete consumer groups.
+    Groups(groups::GroupsArguments),
+    /// Watch brokers, topics and groups.
+    Top(top::TopArguments),
     /// Measure producing or consuming.
     Perf(perf::PerfArguments),
     /// Show the whole way of real GPS tracks through a broker of its own.
@@ -91,7 +98,12 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
             return if told.use_stderr() { 2 } else { 0 };
         }
     };
-    start_logging(matches!(cli.command, Command::Broker(_)));
+    start_logging(match &cli.command {
+        Command::Broker(_) => usual_log(true),
+        // Lines of a log would stand in the middle of the screen; what goes wrong is shown there.
+        Command::Top(top) if !top.once => Targets::new(),
+        _ => usual_log(false),
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -105,6 +117,8 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
             Command::Topics(arguments) => topics::run(arguments).await,
             Command::Produce(arguments) => produce::run(arguments).await,
             Command::Consume(arguments) => consume::run(arguments).await,
+            Command::Groups(arguments) => groups::run(arguments).await,
+            Command::Top(arguments) => top::run(arguments).await,
             Command::Perf(arguments) => perf::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
         }
@@ -121,7 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
 }
 
 /// Logs go to standard error; `RUST_LOG` chooses what, by default warnings and, of a broker process, its milestones.
-fn start_logging(broker: bool) {
+fn start_logging(usual: Targets) {
     let told = std::env::var("RUST_LOG").unwrap_or_default();
     let wanted = asked_log(&told).unwrap_or_else(|not_understood| {
         eprintln!("ottla: {not_understood}");
@@ -133,7 +147,7 @@ fn start_logging(broker: bool) {
         .with_writer(std::io::stderr);
     tracing_subscriber::registry()
         .with(lines)
-        .with(wanted.unwrap_or_else(|| usual_log(broker)))
+        .with(wanted.unwrap_or(usual))
         .try_init()
         // Somebody logs already, in his own way.
         .unwrap_or_default();

@@ -112,10 +112,11 @@ impl ConsumerGroup {
         for (member, _) in &members {
             operation.write(member.metadata_record());
         }
-        let metadata_hash = operation.metadata_hash();
+        // What the leader divided may be out of date: members may have gone and partitions come since. A hash that fits to
+        // nothing has the heartbeat that is about to follow divide anew, even one that changes nothing else.
         operation.write(ConsumerPart::Group(Some(ConsumerGroupValue {
             epoch: generation,
-            metadata_hash,
+            metadata_hash: 0,
         })));
         for (member, assigned) in &members {
             operation.write(ConsumerPart::TargetMember {

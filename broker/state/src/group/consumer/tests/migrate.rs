@@ -83,6 +83,19 @@ fn classic_members_keep_what_they_had_until_they_join_again() {
 }
 
 #[test]
+fn what_nobody_has_is_given_away_even_if_nobody_new_comes() {
+    // Partition 1 was another member's, who has left while the classic group waited for its members to join again.
+    let mut world = World::new(&[("maps", 2)]);
+    let left = ClassicMigrant {
+        instance_id: Some("i".into()),
+        ..migrant("a", assignment("maps", &[0], None))
+    };
+    upgrade(&mut world, &[left]).unwrap();
+    world.heartbeat(&join_static("b", "i", &["maps"]));
+    assert_eq!(world.group.target("b"), world.of("maps", &[0, 1]));
+}
+
+#[test]
 fn a_partition_that_two_were_given_stays_with_one() {
     let mut world = World::new(&[("maps", 4)]);
     let both = assignment("maps", &[0, 1], None);

@@ -1,0 +1,49 @@
+//! Random schedules of the room; see the head of `ottla_simulation` for what they promise.
+//!
+//! `SCHEDULES=100000 SEED=7 make sim` runs more of them, `SEED=7 make sim` tells what happens in one. `SUMMARY=file` writes
+//! what was reached.
+
+#![allow(clippy::expect_used)] // a broken room must stop the test
+
+use ottla_simulation::{Coverage, run};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Every `stride`th schedule of `seeds`.
+fn run_some(seeds: std::ops::Range<u64>, stride: usize) -> Coverage {
+    let mut coverage = Coverage::default();
+    for seed in seeds.step_by(stride) {
+        let kept = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, false, &mut coverage)));
+        assert!(kept.is_ok(), "seed {seed} breaks a promise");
+    }
+    coverage
+}
+
+#[test]
+fn no_schedule_breaks_a_promise() {
+    let default = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
+    let (first, schedules) = (number("SEED", 1), number("SCHEDULES", default));
+    let threads = number("THREADS", 2).max(1);
+    let coverage = std::thread::scope(|scope| {
+        let run = |thread| scope.spawn(move || run_some(first + thread..first + schedules, threads as usize));
+        let running: Vec<_> = (0..threads).map(run).collect();
+        let mut all = Coverage::default();
+        for thread in running {
+            all.merge(thread.join().expect("no schedule breaks a promise"));
+        }
+        all
+    });
+    let summary = coverage.summary(first, schedules);
+    println!("{summary}");
+    if let Some(path) = std::env::var_os("SUMMARY") {
+        std::fs::write(path, summary).expect("the summary can be written");
+    }
+    if schedules >= 20_000 {
+        assert_eq!(coverage.blind_spots(), Vec::<String>::new(), "never reached");
+    }
+}

@@ -2,9 +2,11 @@
 //!
 //! In: the answer to one fetch and what was asked. Out: data in the buffer, places that moved, errors for the
 //! application. Believes nothing it did not ask for: unknown or repeated partitions are passed over, and data that
-//! does not move the fetch offset is an error, because asking again would bring the same for ever.
+//! does not move the fetch offset is an error, because asking again would bring the same for ever. Within a fetch session
+//! an answer leaves out the partitions of which there is nothing new; they are asked for again at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ottla_client_state::Time;
 use ottla_client_state::metadata::{Leader, Node};
@@ -15,41 +17,76 @@ use ottla_protocol::records::{RecordBatches, RecordError};
 use ottla_protocol::{ErrorCode, Uuid};
 
 use super::decode::CompletedFetch;
-use super::fetcher::{Fetched, Shared, State, TOPIC_IDS_FROM, diverging, out_of_range};
+use super::fetch_line::{Fetched, TOPIC_IDS_FROM};
+use super::fetcher::{Shared, State, diverging, out_of_range};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Takes in the answer; says whether it calls for newer metadata.
+/// What an answer was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Absorbed {
+    /// Good as a whole.
+    Taken {
+        /// It calls for newer metadata.
+        refresh: bool,
+        /// The session that it was given in, 0 for none.
+        session_id: i32,
+        /// It told of nothing that was not asked for and, unless the request was partial, of everything that was.
+        fits: bool,
+    },
+    /// Refused as a whole.
+    Refused(Refusal),
+}
+
+/// The error of an answer as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub code: i16,
+    pub broker: Arc<str>,
+}
+
+/// Takes in the answer.
 ///
 /// # Errors
-/// The answer as a whole is no good.
-pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched, now: Time) -> Result<bool> {
+/// The answer cannot be read.
+pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched, now: Time) -> Result<Absorbed> {
     let response = fetched.frame.decode()?;
     if response.error_code != 0 {
-        return Err(Error::from_code(response.error_code, "fetch").with_broker(fetched.frame.broker()));
+        return Ok(Absorbed::Refused(Refusal {
+            code: response.error_code,
+            broker: fetched.frame.broker().clone(),
+        }));
     }
     let mut missing: HashMap<(&str, i32), &FetchTarget> = targets
         .iter()
         .map(|target| ((&*target.partition.topic, target.partition.partition), target))
         .collect();
-    let mut refresh = false;
+    let (mut refresh, mut fits) = (false, true);
     for topic in &response.responses {
         let name = topic_name(fetched, topic.topic, topic.topic_id);
         for data in &topic.partitions {
             let Some(target) = name.and_then(|name| missing.remove(&(name, data.partition_index))) else {
+                fits = false;
                 continue;
             };
             refresh |= absorb_partition(shared, target, data, &response, fetched, now);
         }
     }
-    let mut state = shared.lock();
-    for target in missing.into_values() {
-        // Left out of the answer: asked for again, but not at once.
-        state
-            .subscription
-            .handle_fetch_failed(&target.partition, target.fence, now);
+    if !fetched.is_partial && !missing.is_empty() {
+        fits = false;
+        let mut state = shared.lock();
+        for target in missing.into_values() {
+            // Left out of the answer: asked for again, but not at once.
+            state
+                .subscription
+                .handle_fetch_failed(&target.partition, target.fence, now);
+        }
     }
-    Ok(refresh)
+    Ok(Absorbed::Taken {
+        refresh,
+        session_id: response.session_id,
+        fits,
+    })
 }
 
 fn topic_name<'a>(fetched: &'a Fetched, name: &'a str, id: Uuid) -> Option<&'a str> {
@@ -105,10 +142,22 @@ fn absorb_partition(
         node_of(leader, &response.node_endpoints),
         told_by,
     );
+    let leader = shared.client.metadata().leader_of(topic, partition);
+    let from_leader = leader.is_none_or(|leader| leader.node_id == fetched.node_id);
     let mut state = shared.lock();
     state.preferred.remove(&target.partition);
     match code {
-        ErrorCode::OffsetOutOfRange => out_of_range(&mut state, target, data.log_start_offset, now),
+        ErrorCode::OffsetOutOfRange if from_leader => out_of_range(&mut state, target, data.log_start_offset, now),
+        ErrorCode::OffsetOutOfRange => {
+            // A follower may have less of the log than its leader, who is asked before anything is decided.
+            tracing::debug!(
+                partition = %target.partition, offset = target.offset, node = fetched.node_id,
+                "a follower does not have this offset; asking the leader"
+            );
+            state
+                .subscription
+                .handle_fetch_failed(&target.partition, target.fence, now);
+        }
         code if code.retriable() || code == ErrorCode::UnknownServerError => {
             state
                 .subscription
@@ -122,7 +171,8 @@ fn absorb_partition(
             state.report(error.with_partition(&target.partition, Some(target.offset)));
         }
     }
-    code.refreshes_metadata() && !newer
+    // A leader that does not know its high watermark yet was elected just now: there may be more news.
+    (code.refreshes_metadata() || code == ErrorCode::OffsetNotAvailable) && !newer
 }
 
 struct TopicPartitionName<'a> {

@@ -5,20 +5,19 @@
 //! as there is room in the buffer, and sleeps otherwise; taking records out is what wakes it, so back-pressure needs
 //! no timer. Nobody here hands anything to the application; see [`super::Consumer::poll`].
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_client_state::metadata::ClusterSnapshot;
 use ottla_client_state::subscription::{FetchTarget, OutOfRange, Reset, SubscriptionState, Target, Truncated};
 use ottla_client_state::{Time, TopicPartition};
-use ottla_protocol::messages::FetchRequest;
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use ottla_protocol::{ErrorCode, Uuid};
 use tokio::sync::watch;
 
 use super::absorb;
 use super::coordinator::look_up_committed;
 use super::fetch_buffer::FetchBuffer;
+use super::fetch_line::{FetchLine, Fetched};
 use super::group::Group;
 use super::handover::Handed;
 use super::offsets::{self, EARLIEST, LATEST, Queries};
@@ -26,16 +25,6 @@ use super::progress::Watch;
 use crate::client::Client;
 use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::Lane;
-
-/// From this version on topics have ids in Fetch, and no names.
-pub(super) const TOPIC_IDS_FROM: i16 = 13;
-
-/// From this version on a fetch tells the leader epoch of the record before its offset, and the answer where they part.
-const LAST_EPOCH_FROM: i16 = 12;
-
-/// The newest version of Fetch that is used. Version 18 is the last of Kafka 4.4.
-const CAP: i16 = 18;
 
 /// What consumer, director and fetchers share.
 #[derive(Debug)]
@@ -377,16 +366,19 @@ fn start_fetchers(shared: &Arc<Shared>) {
         let shared = shared.clone();
         tokio::spawn(async move {
             let mut closed = shared.closed.subscribe();
+            let mut line = FetchLine::to(node_id);
             tokio::select! {
-                () = fetch_from(&shared, node_id) => {}
+                () = fetch_from(&shared, &mut line) => {}
                 _ = closed.wait_for(|closed| *closed) => {}
             }
+            line.hang_up(&shared);
         });
     }
 }
 
 /// The fetcher of one node.
-async fn fetch_from(shared: &Arc<Shared>, node_id: i32) {
+async fn fetch_from(shared: &Arc<Shared>, line: &mut FetchLine) {
+    let node_id = line.node_id();
     let mut stirred = shared.stirred.subscribe();
     let mut trouble = None;
     let mut turn = 0;
@@ -403,12 +395,12 @@ async fn fetch_from(shared: &Arc<Shared>, node_id: i32) {
             Next::Fetch(plan) => {
                 turn += 1;
                 let outcome = tokio::select! {
-                    outcome = fetch(shared, node_id, &plan) => outcome,
+                    outcome = line.fetch(shared, &plan.targets, plan.granted) => outcome,
                     () = moved_away(shared, node_id, &plan) => {
                         Err(Error::new(ErrorKind::Disconnected, "the partitions are fetched from elsewhere now"))
                     }
                 };
-                settle(shared, &plan, outcome, &mut trouble);
+                settle(shared, line, &plan, outcome, &mut trouble);
             }
         }
     }
@@ -478,91 +470,11 @@ fn evict_paused(state: &mut State) {
     }
 }
 
-/// A fetch that went out: the answer's frame, and which topics had which ids.
-pub(super) struct Fetched {
-    pub frame: crate::net::request::ResponseFrame<FetchRequest<'static>>,
-    pub names: HashMap<Uuid, Arc<str>>,
-}
-
-async fn fetch(shared: &Shared, node_id: i32, plan: &Plan) -> Result<Fetched> {
-    let config = &shared.config;
-    let connection = shared.client.connection(node_id, Lane::Fetch).await?;
-    let snapshot = shared.client.metadata();
-    let mut names = HashMap::new();
-    for target in &plan.targets {
-        let topic = &target.partition.topic;
-        let id = snapshot.topic(topic).map_or(Uuid::ZERO, |topic| topic.id);
-        names.insert(id, topic.clone());
-    }
-    // A topic whose id nobody has told can only be asked for by its name.
-    let cap = if names.contains_key(&Uuid::ZERO) {
-        TOPIC_IDS_FROM - 1
-    } else {
-        CAP
-    };
-    let version = connection.version_of::<FetchRequest<'_>>(cap)?;
-    let request = FetchRequest {
-        max_wait_ms: config.fetch_max_wait_ms,
-        min_bytes: config.fetch_min_bytes,
-        max_bytes: i32::try_from(plan.granted).unwrap_or(i32::MAX),
-        isolation_level: config.isolation_level.code(),
-        topics: topics_of(&plan.targets, &snapshot, config.max_partition_fetch_bytes, version),
-        rack_id: &config.client_rack,
-        ..Default::default()
-    };
-    // The broker may park the request for fetch.max.wait.ms; only then does its time begin.
-    let parked = std::time::Duration::from_millis(u64::try_from(config.fetch_max_wait_ms).unwrap_or(0));
-    let frame = connection
-        .send(version, &request, config.client.request_timeout + parked)?
-        .await?;
-    Ok(Fetched {
-        frame: frame.detached(),
-        names,
-    })
-}
-
-fn topics_of<'a>(
-    targets: &'a [FetchTarget],
-    snapshot: &ClusterSnapshot,
-    max_bytes: i32,
-    version: i16,
-) -> Vec<FetchTopic<'a>> {
-    let mut topics: BTreeMap<&str, Vec<FetchPartition>> = BTreeMap::new();
-    let mut order: Vec<&str> = Vec::new();
-    for target in targets {
-        let TopicPartition { topic, partition } = &target.partition;
-        let leader = snapshot.leader_of(topic, *partition);
-        let partitions = topics.entry(topic).or_default();
-        if partitions.is_empty() {
-            order.push(topic);
-        }
-        partitions.push(FetchPartition {
-            partition: *partition,
-            current_leader_epoch: leader.map_or(-1, |leader| leader.epoch),
-            fetch_offset: target.offset,
-            last_fetched_epoch: target.last_epoch.filter(|_| version >= LAST_EPOCH_FROM).unwrap_or(-1),
-            partition_max_bytes: max_bytes,
-            ..Default::default()
-        });
-    }
-    let id = |topic: &str| snapshot.topic(topic).map_or(Uuid::ZERO, |topic| topic.id);
-    order
-        .into_iter()
-        .filter_map(|topic| {
-            let partitions = topics.remove(topic)?;
-            Some(FetchTopic {
-                topic,
-                topic_id: id(topic),
-                partitions,
-            })
-        })
-        .collect()
-}
-
 /// Takes in the answer, or its absence. `trouble` is what went wrong for the whole fetch last time.
-fn settle(shared: &Shared, plan: &Plan, outcome: Result<Fetched>, trouble: &mut Option<Error>) {
+fn settle(shared: &Shared, line: &mut FetchLine, plan: &Plan, outcome: Result<Fetched>, trouble: &mut Option<Error>) {
     let now = shared.client.now();
     let absorbed = outcome.and_then(|fetched| absorb::absorb(shared, &plan.targets, &fetched, now));
+    let absorbed = line.settle_session(absorbed);
     let mut state = shared.lock();
     state.buffer.release_reservation(plan.granted);
     state.subscription.handle_fetch_ended(&plan.targets);

@@ -24,6 +24,7 @@ mod committed;
 mod coordinator;
 mod decode;
 mod fetch_buffer;
+mod fetch_line;
 mod fetcher;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

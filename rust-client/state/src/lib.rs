@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`metadata`] | what the cluster looks like, which of two answers is newer, when to ask again |
 //! | [`subscription`] | what is assigned, from where to fetch next, what is paused, what must be reset |
+//! | [`fetch_session`] | what a broker remembers of a consumer's fetches, and so what the next one need not say |
 //! | [`partitioner`] | which partition a record goes to |
 //! | [`partition_queue`] | what of one partition leaves next, what is retried, which tickets complete |
 //! | [`sequence`] | what an attempt's outcome means, which sequence comes next |
@@ -29,6 +30,7 @@ pub mod assignor;
 pub mod backoff;
 pub mod batch;
 pub mod commit;
+pub mod fetch_session;
 pub mod membership;
 pub mod metadata;
 pub mod partition_queue;

@@ -62,10 +62,13 @@ impl SubscriptionState {
 
     /// A fetch was answered. False if what it brought is stale and must be dropped.
     pub fn handle_fetched(&mut self, partition: &TopicPartition, fence: u64, brought: Brought) -> bool {
+        // It holds whatever the fence, and within a fetch session a broker tells it once.
+        if let Some(state) = self.partitions.get_mut(partition) {
+            state.high_watermark = Some(brought.high_watermark).filter(|offset| *offset >= 0);
+        }
         let Some(state) = self.current(partition, fence) else {
             return false;
         };
-        state.high_watermark = Some(brought.high_watermark).filter(|offset| *offset >= 0);
         state.failures = 0;
         let Place::At { fetch_offset, epoch } = &mut state.place else {
             return false;

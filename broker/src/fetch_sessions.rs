@@ -47,6 +47,11 @@ impl FetchSessionCache {
         self.lock().changed(id, outcomes)
     }
 
+    /// See [`FetchSessions::partitions_of`].
+    pub fn partitions_of(&self, id: i32) -> Vec<SessionKey> {
+        self.lock().partitions_of(id).cloned().collect()
+    }
+
     fn now(&self) -> Time {
         Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }

@@ -188,6 +188,66 @@ async fn a_topic_or_partition_limits_an_error_to_its_place() {
 }
 
 #[tokio::test]
+async fn a_fetch_within_a_session_meets_the_rules_for_all_that_the_session_holds() {
+    let (cluster, mut client, id) = start().await;
+    let mut first = FetchRequest {
+        session_epoch: 0,
+        ..fetch_request("t", id, 0, 0)
+    };
+    first.topics[0].partitions.push(fetch_request::FetchPartition {
+        partition: 1,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    });
+    let session_id = client.call(13, &first).await.decode().session_id;
+    assert!(session_id > 0);
+    let next = |session_epoch| FetchRequest {
+        session_id,
+        session_epoch,
+        topics: Vec::new(),
+        ..fetch_request("t", id, 0, 0)
+    };
+    let told = |response: &FetchResponse<'_>| -> Vec<(i32, i16)> {
+        let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
+        parts.map(|part| (part.partition_index, part.error_code)).collect()
+    };
+    let fenced = ErrorCode::FencedLeaderEpoch;
+    let rules = [
+        Rule::on(ApiKey::Fetch).topic("t").partition(1).error_before(fenced),
+        Rule::on(ApiKey::Fetch).topic("t").partition(1).error_after(fenced),
+        Rule::on(ApiKey::Fetch).error_before(fenced),
+        Rule::on(ApiKey::Fetch).topic("u").error_before(fenced),
+    ];
+    let expected: [&[(i32, i16)]; 4] = [
+        &[(1, fenced.code())],
+        &[(1, fenced.code())],
+        &[(0, fenced.code()), (1, fenced.code())],
+        &[],
+    ];
+    for (epoch, (rule, expected)) in (1..).zip(rules.into_iter().zip(expected)) {
+        let fault = cluster.faults().add(rule);
+        let answer = client.call(13, &next(epoch)).await;
+        let mut parts = told(&answer.decode());
+        parts.sort_unstable();
+        assert_eq!(parts, expected, "{}", fault.rule());
+        assert_eq!(answer.decode().session_id, session_id, "the session goes on");
+        fault.remove();
+    }
+    // What is taken back with the request itself is not meant any more.
+    let fault = cluster
+        .faults()
+        .add(Rule::on(ApiKey::Fetch).partition(1).error_before(fenced));
+    let mut forgetting = next(5);
+    forgetting.forgotten_topics_data.push(fetch_request::ForgottenTopic {
+        topic_id: id,
+        partitions: vec![1],
+        ..Default::default()
+    });
+    assert_eq!(told(&client.call(13, &forgetting).await.decode()), []);
+    assert_eq!(fault.matches(), 0);
+}
+
+#[tokio::test]
 async fn a_delayed_answer_holds_back_the_later_ones() {
     let (cluster, mut client, _) = start().await;
     let rule = Rule::on(ApiKey::Produce)

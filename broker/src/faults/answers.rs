@@ -11,6 +11,7 @@ use super::places::{Places, for_api};
 use super::rule::{Rule, Seen, WireCode};
 use crate::dispatch;
 use crate::handlers::{CloseReason, Context, Reply, ReplyTo};
+use ottla_broker_state::fetch_sessions::SessionKey;
 use ottla_protocol::messages::*;
 use ottla_protocol::{ApiKey, Uuid, frame};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Target {
     pub(super) partition: Option<i32>,
     /// The error belongs to the answer as a whole.
     pub(super) top_level: bool,
+    /// What is meant and may be left out of the answer.
+    left_out: Vec<SessionKey>,
 }
 
 impl Target {
@@ -60,7 +63,7 @@ impl Target {
 /// What of the request `rule` means; `None` if nothing.
 pub(super) fn target(context: &Context, rule: &Rule, seen: &Seen<'_>) -> Option<Target> {
     let known = |topic: &String| context.broker.replica_manager.topic(topic);
-    let target = Target {
+    let mut target = Target {
         id: rule
             .topic
             .as_ref()
@@ -69,12 +72,19 @@ pub(super) fn target(context: &Context, rule: &Rule, seen: &Seen<'_>) -> Option<
         topic: rule.topic.clone(),
         partition: rule.partition,
         top_level: rule.top_level,
+        left_out: Vec::new(),
     };
-    if target.is_everything() {
+    target.left_out = for_api!(seen.api, left_out(context, seen, &target), Vec::new());
+    if target.is_everything() || !target.left_out.is_empty() {
         return Some(target);
     }
     let touches = for_api!(seen.api, touches(seen, &target), false);
     touches.then_some(target)
+}
+
+fn left_out<'a, R: Places<'a>>(context: &Context, seen: &Seen<'a>, target: &Target) -> Vec<SessionKey> {
+    let request = seen.decode::<R>();
+    request.map_or_else(Vec::new, |request| request.left_out(context, target))
 }
 
 fn touches<'a, R: Places<'a>>(seen: &Seen<'a>, target: &Target) -> bool {
@@ -168,13 +178,16 @@ fn join_as<'a, R: Places<'a>>(
     version: i16,
     answer: &'a [u8],
     refused: Option<&'a [u8]>,
-    target: &Target,
+    target: &'a Target,
     code: WireCode,
 ) -> Result<Vec<u8>, CloseReason> {
     let mut joined: R::Response<'a> = read::<R>(version, answer)?;
     match refused {
         Some(refused) => R::append(&mut joined, read::<R>(to.version, refused)?),
-        None => R::spoil(&mut joined, target, code, to.version),
+        None => {
+            R::complete(&mut joined, &target.left_out);
+            R::spoil(&mut joined, target, code, to.version);
+        }
     }
     write::<R>(to.version, to.correlation_id, &joined)
 }
@@ -198,12 +211,13 @@ pub(super) fn change(
 fn change_as<'a, R: Places<'a>>(
     version: i16,
     answer: &'a [u8],
-    target: &Target,
+    target: &'a Target,
     error: Option<WireCode>,
     throttle: Option<Duration>,
 ) -> Result<Vec<u8>, CloseReason> {
     let mut changed: R::Response<'a> = read::<R>(version, answer)?;
     if let Some(error) = error {
+        R::complete(&mut changed, &target.left_out);
         R::spoil(&mut changed, target, error, version);
     }
     if let Some(time) = throttle

@@ -5,14 +5,18 @@
 
 use super::answers::{MESSAGE, Target};
 use super::rule::WireCode;
+use crate::handlers::Context;
+use ottla_broker_state::fetch_sessions::{self, SessionKey};
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use ottla_protocol::messages::create_topics_response::CreatableTopicResult;
 use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
+use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use ottla_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use ottla_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use ottla_protocol::messages::*;
 use ottla_protocol::wire::Records;
 use ottla_protocol::{ErrorCode, Message, Request, Uuid};
+use std::collections::HashSet;
 
 /// Calls a function with the request type of an API.
 macro_rules! for_api {
@@ -73,6 +77,15 @@ pub(super) trait Places<'a>: Message<'a> + Request {
 
     /// Joins two answers to parts of one request. Only APIs that are taken apart have that.
     fn append<'b>(_to: &mut Self::Response<'b>, _more: Self::Response<'b>) {}
+
+    /// What the broker may leave out of the answer though it is meant, as within a fetch session. Found out before the request
+    /// is carried out.
+    fn left_out(&self, _context: &Context, _target: &Target) -> Vec<SessionKey> {
+        Vec::new()
+    }
+
+    /// Puts it into the answer, so that an error has its place.
+    fn complete<'b>(_answer: &mut Self::Response<'b>, _left_out: &'b [SessionKey]) {}
 
     /// Puts an error in its place. `version` says which places there are.
     fn spoil(answer: &mut Self::Response<'_>, target: &Target, code: WireCode, version: i16);
@@ -178,6 +191,63 @@ impl<'a> Places<'a> for FetchRequest<'a> {
         // An error is answered at once.
         self.max_wait_ms = 0;
         (Some((self, version)), None)
+    }
+
+    fn left_out(&self, context: &Context, target: &Target) -> Vec<SessionKey> {
+        if self.session_epoch <= fetch_sessions::INITIAL_EPOCH {
+            return Vec::new();
+        }
+        let mut held: HashSet<SessionKey> = context
+            .broker
+            .fetch_sessions
+            .partitions_of(self.session_id)
+            .into_iter()
+            .collect();
+        let key = |topic: &str, topic_id, partition| SessionKey {
+            topic: topic.into(),
+            topic_id,
+            partition,
+        };
+        for topic in &self.topics {
+            let parts = topic.partitions.iter();
+            held.extend(parts.map(|part| key(topic.topic, topic.topic_id, part.partition)));
+        }
+        for topic in &self.forgotten_topics_data {
+            for index in &topic.partitions {
+                held.remove(&key(topic.topic, topic.topic_id, *index));
+            }
+        }
+        held.retain(|key| target.topic(&key.topic, key.topic_id) && target.partition(key.partition));
+        held.into_iter().collect()
+    }
+
+    fn complete<'b>(answer: &mut FetchResponse<'b>, left_out: &'b [SessionKey]) {
+        if answer.error_code != 0 {
+            return;
+        }
+        for key in left_out {
+            let same =
+                |topic: &FetchableTopicResponse<'_>| topic.topic == &*key.topic && topic.topic_id == key.topic_id;
+            let told = |part: &PartitionData<'_>| part.partition_index == key.partition;
+            // A topic may come several times.
+            let mut topics = answer.responses.iter().filter(|topic| same(topic));
+            if topics.any(|topic| topic.partitions.iter().any(told)) {
+                continue;
+            }
+            let nothing = PartitionData {
+                partition_index: key.partition,
+                records: Records::EMPTY,
+                ..Default::default()
+            };
+            match answer.responses.iter_mut().find(|topic| same(topic)) {
+                Some(topic) => topic.partitions.push(nothing),
+                None => answer.responses.push(FetchableTopicResponse {
+                    topic: &key.topic,
+                    topic_id: key.topic_id,
+                    partitions: vec![nothing],
+                }),
+            }
+        }
     }
 
     fn spoil(answer: &mut FetchResponse<'_>, target: &Target, code: WireCode, version: i16) {

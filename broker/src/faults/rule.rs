@@ -143,7 +143,8 @@ impl Rule {
     }
 
     /// Requests that name this topic, by its name or its id. An error is put where the answer speaks of this topic, and
-    /// the rest of the request is carried out as always. A request for all topics names each of them.
+    /// the rest of the request is carried out as always. A request for all topics names each of them, and a Fetch within a
+    /// session (KIP-227) all that its session holds.
     pub fn topic(mut self, name: impl Into<String>) -> Rule {
         self.topic = Some(name.into());
         self

@@ -148,6 +148,12 @@ impl FetchSessions {
         self.sessions.is_empty()
     }
 
+    /// What a session holds; nothing if there is no such session.
+    pub fn partitions_of(&self, id: i32) -> impl Iterator<Item = &SessionKey> {
+        let session = self.sessions.get(&id);
+        session.into_iter().flat_map(|session| session.places.keys())
+    }
+
     /// Takes in a request. `by_id`: its topics have ids.
     pub fn begin(
         &mut self,

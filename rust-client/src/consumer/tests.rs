@@ -1,5 +1,6 @@
 //! The consumer against a broker that follows a script.
 
+mod fetch_sessions;
 mod groups;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,11 @@ impl Table {
         self.rows.push(shown.collect());
     }
 
+    /// Whether it is a heading alone.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+
     /// The heading and the rows as lines.
     pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -55,6 +60,7 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell_and_none_is_empty() {
         let mut table = Table::new(&["GROUP", "LAG", "HOST"]);
         table.row(["a-long-name".into(), cell(Some(7)), String::new()]);
+        assert!(!table.is_empty() && Table::new(&["GROUP"]).is_empty());
         assert_eq!(table.lines(), ["GROUP        LAG  HOST", "a-long-name  7    -"]);
     }
 }

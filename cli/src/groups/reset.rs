@@ -129,10 +129,10 @@ pub async fn run(admin: &Admin, arguments: &GroupsArguments, place: &Place, sele
             }
         }
     }
-    if !arguments.export {
+    if !table.is_empty() {
         print(&table);
     }
-    if !arguments.execute {
+    if !arguments.execute && failures.len() < groups.len() {
         eprintln!("ottla: nothing was changed; add --execute to do it");
     }
     all_done(&failures)

@@ -236,6 +236,9 @@ impl Consumer {
             if offsets.is_empty() {
                 return Ok(Outcome::Known(Some(Ok(()))));
             }
+            for (partition, chosen) in &offsets {
+                state.stored.handle_committing(partition, chosen);
+            }
             let (tell, told) = oneshot::channel();
             state.jobs.push_back(CommitJob {
                 offsets,

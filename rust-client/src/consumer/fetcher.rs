@@ -200,19 +200,31 @@ pub(super) async fn sleep_until(client: &Client, at: Option<Time>) {
 fn absorb_metadata(shared: &Arc<Shared>) {
     let snapshot = shared.client.metadata();
     let mut missing = Vec::new();
+    let mut group = shared.group.as_ref().map(|group| group.lock());
     let mut state = shared.lock();
     let assigned: Vec<TopicPartition> = state.subscription.assigned().cloned().collect();
-    let topics: HashSet<Arc<str>> = assigned.iter().map(|partition| partition.topic.clone()).collect();
-    for topic in &topics {
-        let Some(info) = snapshot.topic(topic) else { continue };
-        if info.id == Uuid::ZERO {
+    // Also of topics of which nothing is assigned yet: a group assigns later than the metadata comes.
+    for info in snapshot.topics().filter(|info| info.id != Uuid::ZERO) {
+        let before = state.topic_ids.insert(info.name.clone(), info.id);
+        if before.is_none_or(|before| before == info.id) {
             continue;
         }
-        let before = state.topic_ids.insert(topic.clone(), info.id);
-        if before.is_some_and(|before| before != info.id) {
-            recreated(&mut state, topic, shared);
+        let mut concerned = assigned
+            .iter()
+            .filter(|partition| partition.topic == info.name)
+            .peekable();
+        if concerned.peek().is_some() {
+            recreated(&mut state, &info.name, shared);
+        }
+        // What was processed belongs to the topic that is gone, and is worth nothing for this one.
+        for partition in concerned {
+            state.handed.remove(partition);
+            if let Some(group) = &mut group {
+                group.stored.forget(partition);
+            }
         }
     }
+    drop(group);
     for partition in assigned {
         let known = snapshot.topic(&partition.topic);
         if known.is_some_and(|topic| topic.partition(partition.partition).is_some()) {

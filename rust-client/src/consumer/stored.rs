@@ -78,6 +78,20 @@ impl Stored {
         }
     }
 
+    /// The application commits by itself, further than what it has said to be processed: an automatic commit that follows
+    /// must not take that back. Where the commit fails, the next one tries again.
+    pub fn handle_committing(&mut self, partition: &TopicPartition, chosen: &Chosen) {
+        let Some(entry) = self.entries.get_mut(partition) else {
+            return;
+        };
+        if chosen.assignment == Some(entry.assignment)
+            && let Some(processed) = &mut entry.processed
+            && processed.offset < chosen.offset.offset
+        {
+            *processed = chosen.offset.clone();
+        }
+    }
+
     /// `offset` is committed, by us or by whoever had the partition before.
     pub fn handle_committed(&mut self, partition: &TopicPartition, assignment: u64, offset: i64) {
         let entry = self.entry(partition, assignment);
@@ -163,6 +177,26 @@ mod tests {
         assert_eq!(stored.next_due(Time(1500)), None);
         stored.note(&tp(), 1, 9.into(), Time(1600));
         assert_eq!(offsets(&stored.next_due(Time(2000)).unwrap()), [9]);
+    }
+
+    #[test]
+    fn an_automatic_commit_takes_back_no_commit_of_the_application() {
+        let by_hand = |offset: i64, assignment| Chosen {
+            offset: offset.into(),
+            assignment: Some(assignment),
+        };
+        let mut stored = Stored::new(Some(1000));
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        stored.handle_committing(&tp(), &by_hand(9, 1));
+        // It is under way, and the automatic one comes behind it.
+        assert_eq!(offsets(&stored.next_due(Time(1000)).unwrap()), [9]);
+        stored.handle_committed(&tp(), 1, 9);
+        assert_eq!(stored.wake_at(), None);
+        // A step back is the application's own will, and says nothing of what is processed.
+        stored.note(&tp(), 1, 12.into(), Time(1000));
+        stored.handle_committing(&tp(), &by_hand(3, 1));
+        stored.handle_committing(&tp(), &by_hand(20, 2));
+        assert_eq!(offsets(&stored.uncommitted(|_| true)), [12]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub const TOPIC: &str = "numbers";
 /// What a member hears nothing for until it is taken for dead.
 pub const SESSION: Duration = Duration::from_secs(3);
 
-/// Dead members are noticed within seconds, and heartbeats come often.
-const BROKER: [&str; 9] = [
+/// Properties of the broker: dead members are noticed within seconds, and heartbeats come often.
+pub const BROKER: [&str; 9] = [
     "group.initial.rebalance.delay.ms=0",
     "group.min.session.timeout.ms=1000",
     "group.consumer.min.session.timeout.ms=3000",

@@ -116,8 +116,9 @@ pub use config::DeliverySemantics;
 pub use consumer::fuzzing;
 pub use consumer::{
     Arrivals, Closer, Committing, Consumer, ConsumerBuilder, ConsumerClosed, ConsumerEvent, ConsumerGroupMetadata,
-    ConsumerHealth, ConsumerRecord, ConsumerRecords, GroupHealth, Iter, ListedOffset, OffsetAndMetadata, OwnedHeader,
-    OwnedRecord, PartitionProgress, PartitionState, ProcessedOffsets, Rebalance, RebalanceListener, RecordRun,
+    ConsumerHealth, ConsumerRecord, ConsumerRecords, GroupHealth, HandedOffset, Iter, ListedOffset, OffsetAndMetadata,
+    OwnedHeader, OwnedRecord, PartitionProgress, PartitionState, ProcessedOffsets, Rebalance, RebalanceListener,
+    RecordRun,
 };
 pub use error::{Attempt, Error, ErrorKind, Persisted, Result};
 pub use ottla_client_state::assignor::{

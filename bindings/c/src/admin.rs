@@ -19,18 +19,18 @@ pub struct ottla_admin {
 
 /// Names of topics. A plain pointer: whoever got it frees it once with ottla_topics_free().
 pub struct ottla_topics {
-    names: Vec<CString>,
+    pub(crate) names: Vec<CString>,
 }
 
-static ADMINS: Table<Admin> = Table::new(Sort::Admin, "admin client");
+pub(crate) static ADMINS: Table<Admin> = Table::new(Sort::Admin, "admin client");
 
 /// The answer about the one thing that was asked for.
-fn only<T>(answers: BTreeMap<String, Result<T, Error>>) -> Result<T, Error> {
+pub(crate) fn only<K, T>(answers: BTreeMap<K, Result<T, Error>>) -> Result<T, Error> {
     let answer = answers.into_values().next();
     answer.unwrap_or_else(|| {
         Err(Error::new(
             Kind::Protocol,
-            "the broker's answer says nothing about the topic",
+            "the broker's answer says nothing about what was asked",
         ))
     })
 }

@@ -2,8 +2,9 @@
 
 use std::ffi::{CString, c_char};
 use std::ptr;
+use std::sync::Arc;
 
-use ottla_bindings_core::{Batch, Error, RecordView, TimestampType};
+use ottla_bindings_core::{Batch, Error, HandedOffset, RecordView, TimestampType};
 
 use crate::border::{c_string, ffi, view};
 use crate::error::ottla_error;
@@ -12,7 +13,7 @@ use crate::{ottla_bytes, ottla_header, ottla_topic_partition};
 /// Records of one poll, in the order of their offsets within each partition. A plain pointer: whoever got it frees it once
 /// with ottla_batch_free(), and it may be read from any number of threads until then, also after the consumer is gone.
 pub struct ottla_batch {
-    records: Batch,
+    records: Arc<Batch>,
     topics: Vec<CString>,
     /// For each run of records the number of its topic.
     topic_of_run: Vec<usize>,
@@ -54,8 +55,8 @@ pub struct ottla_message {
     pub leader_epoch: i32,
 }
 
-impl From<Batch> for ottla_batch {
-    fn from(records: Batch) -> Self {
+impl From<Arc<Batch>> for ottla_batch {
+    fn from(records: Arc<Batch>) -> Self {
         let mut topics: Vec<CString> = Vec::new();
         let topic_of_run = records
             .runs()
@@ -77,6 +78,11 @@ impl From<Batch> for ottla_batch {
 }
 
 impl ottla_batch {
+    /// How far the partitions are once the first `count` records are processed.
+    pub(crate) fn handed(&self, count: usize) -> Vec<HandedOffset> {
+        self.records.handed(0..count.min(self.records.len()))
+    }
+
     #[inline]
     fn record(&self, index: usize) -> Result<RecordView<'_>, Error> {
         self.records.get(index).ok_or_else(|| self.no_record(index))

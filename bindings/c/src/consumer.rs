@@ -1,16 +1,18 @@
 //! Consumers of assigned partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ottla_bindings_core::{Bell, Consumer, Error, Kind, Polled, TopicPartition};
+use ottla_bindings_core::{Bell, Consumer, Error, Event, Kind, Polled, TopicPartition};
 
 use crate::batch::ottla_batch;
 use crate::border::{Given, ffi};
 use crate::config::{ottla_config, pairs};
 use crate::error::{OTTLA_OK, ottla_error};
+use crate::group::Callback;
 use crate::handles::{InUse, Sort, Table};
 use crate::ottla_topic_partition;
 use crate::waiting::{Deadline, for_future, interrupted, on_bell};
@@ -20,13 +22,53 @@ pub struct ottla_consumer {
     _opaque: [u8; 0],
 }
 
-struct Client {
-    core: Consumer,
-    bell: Bell,
+pub(crate) struct Client {
+    pub core: Consumer,
+    pub bell: Bell,
     /// Somebody watches the descriptor, so that it has to tell of what is left after a poll as well.
     watched: AtomicBool,
     /// Threads that poll. There should be one; a second one must not sleep because of what the first one took.
     polling: AtomicU32,
+    callback: Mutex<Callback>,
+    /// The partitions that the callback knows to be this consumer's.
+    told: Mutex<BTreeSet<TopicPartition>>,
+}
+
+impl Client {
+    pub fn listen(&self, callback: Callback) {
+        *lock(&self.callback) = callback;
+    }
+
+    /// Tells the program, and then the group that it may go on.
+    fn handle(&self, consumer: *mut ottla_consumer, event: &Event) {
+        match event {
+            Event::Assigned(partitions) => lock(&self.told).extend(partitions.iter().cloned()),
+            Event::Revoked(partitions) | Event::Lost(partitions, _) => {
+                lock(&self.told).retain(|known| !partitions.contains(known));
+            }
+            _ => {}
+        }
+        let callback = *lock(&self.callback);
+        callback.tell(consumer, event);
+        if matches!(event, Event::Revoked(_)) {
+            // It only fails once the consumer is closed, which lets go by itself.
+            let _ = self.core.acknowledge();
+        }
+    }
+
+    /// Tells the program that all its partitions are given up, because it wants that itself.
+    pub fn let_go(&self, consumer: *mut ottla_consumer) {
+        let partitions: Vec<TopicPartition> = std::mem::take(&mut *lock(&self.told)).into_iter().collect();
+        if !partitions.is_empty() {
+            let callback = *lock(&self.callback);
+            callback.tell(consumer, &Event::Revoked(partitions));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is whole after every step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One thread that polls, for as long as this lives.
@@ -49,18 +91,22 @@ impl Drop for Polling<'_> {
     }
 }
 
-static CONSUMERS: Table<Client> = Table::new(Sort::Consumer, "consumer");
+pub(crate) static CONSUMERS: Table<Client> = Table::new(Sort::Consumer, "consumer");
 
 impl InUse<'_, Client> {
     /// The consumer, once it has connected.
-    fn connected(&self) -> Result<&Consumer, Error> {
+    pub(crate) fn connected(&self) -> Result<&Consumer, Error> {
         for_future(self.core.connected(), Deadline::after(-1), self.place, "connecting")??;
         Ok(&self.core)
     }
 }
 
 /// Partitions out of an array.
-fn partitions(given: Given, first: *const ottla_topic_partition, count: usize) -> Result<Vec<TopicPartition>, Error> {
+pub(crate) fn partitions(
+    given: Given,
+    first: *const ottla_topic_partition,
+    count: usize,
+) -> Result<Vec<TopicPartition>, Error> {
     let array = given.array(first, count, "partitions")?;
     array
         .iter()
@@ -99,6 +145,8 @@ pub unsafe extern "C" fn ottla_consumer_new(
                 bell,
                 watched: AtomicBool::new(false),
                 polling: AtomicU32::new(0),
+                callback: Mutex::default(),
+                told: Mutex::default(),
             })
         })?;
         Ok(())
@@ -169,7 +217,9 @@ pub unsafe extern "C" fn ottla_consumer_assign_topics(
 ///
 /// `*batch` is NULL after the time.
 /// Ownership: the caller frees `*batch` with ottla_batch_free().
+/// In a group the records of earlier polls count as processed now, and the event callback runs in here.
 /// Errors: what befell a partition, once: ottla_error_partition() says which, and the next call goes on;
+/// OTTLA_ERROR_FENCED, once, when the membership in the group was lost: the next call joins again;
 /// OTTLA_ERROR_INTERRUPTED by ottla_consumer_wake(), which the next call does not repeat; OTTLA_ERROR_CLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_poll(
@@ -189,6 +239,10 @@ pub unsafe extern "C" fn ottla_consumer_poll(
             let watched = client.watched.load(Ordering::Acquire) || polling.are_several();
             match polled {
                 Ok(Polled::Nothing) => {}
+                Ok(Polled::Event(event)) => {
+                    client.handle(consumer, &event);
+                    continue;
+                }
                 Ok(Polled::Closed) => {
                     if polling.are_several() {
                         client.bell.ring();
@@ -379,7 +433,7 @@ pub unsafe extern "C" fn ottla_consumer_resume(
 }
 
 /// Writes the answers for an array of partitions, in its order.
-fn write_offsets<T>(
+pub(crate) fn write_offsets<T>(
     given: Given,
     offsets: *mut i64,
     asked: &[TopicPartition],
@@ -496,7 +550,7 @@ pub unsafe extern "C" fn ottla_consumer_wake(consumer: *mut ottla_consumer) -> i
 }
 
 /// Ends the consumer: every poll returns OTTLA_ERROR_CLOSED from now on, also one that waits. Returns at once; may be called
-/// again. Batches stay valid.
+/// again. Batches stay valid. A member of a group leaves it in the background; see ottla_consumer_close_within().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_close(consumer: *mut ottla_consumer, error: *mut *mut ottla_error) -> i32 {
     ffi!(error, |given| {

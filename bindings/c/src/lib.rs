@@ -9,7 +9,7 @@
 //! | `handles` | clients by number and generation, so that a freed one is an error and not a crash |
 //! | `waiting` | blocking calls, with deadlines and wake-ups |
 //! | `error` | numbers, and errors as objects |
-//! | `config`, `producer`, `consumer`, `batch`, `admin`, `log`, `cluster` | the functions |
+//! | `config`, `producer`, `consumer`, `group`, `batch`, `admin`, `admin_groups`, `log`, `cluster` | the functions |
 //!
 //! `include/ottla.h` is generated from these files by cbindgen and checked in; `tests/header.rs` compares the two, and
 //! `UPDATE=1` writes it. Doc comments of public items are the header's comments: they speak to C programmers.
@@ -21,6 +21,7 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 mod admin;
+mod admin_groups;
 mod batch;
 mod border;
 #[cfg(feature = "cluster")]
@@ -28,6 +29,7 @@ mod cluster;
 mod config;
 mod consumer;
 mod error;
+mod group;
 mod handles;
 mod log;
 mod producer;

@@ -6,8 +6,19 @@
 use std::path::Path;
 
 /// In the order in which a reader wants to meet them.
-const SOURCES: [&str; 10] = [
-    "lib", "error", "config", "reports", "producer", "batch", "consumer", "admin", "log", "cluster",
+const SOURCES: [&str; 12] = [
+    "lib",
+    "error",
+    "config",
+    "reports",
+    "producer",
+    "batch",
+    "consumer",
+    "group",
+    "admin",
+    "admin_groups",
+    "log",
+    "cluster",
 ];
 
 #[test]

@@ -22,7 +22,7 @@ pub struct Admin {
     inner: Owned<Arc<Inner>>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     builder: AdminBuilder,
     client: OnceCell<Mutex<Option<Arc<ottla::Admin>>>>,
     closed: std::sync::atomic::AtomicBool,
@@ -35,7 +35,7 @@ impl fmt::Debug for Admin {
 }
 
 impl Inner {
-    async fn client(&self) -> Result<Arc<ottla::Admin>, Error> {
+    pub(crate) async fn client(&self) -> Result<Arc<ottla::Admin>, Error> {
         use std::sync::atomic::Ordering;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed(WHAT));
@@ -150,7 +150,7 @@ impl Admin {
         Ok(())
     }
 
-    fn shared(&self) -> Result<Arc<Inner>, Error> {
+    pub(crate) fn shared(&self) -> Result<Arc<Inner>, Error> {
         self.inner.get().cloned()
     }
 }

@@ -3,8 +3,12 @@
 //! In: what one poll handed over. Out: record `i`, as views of the bytes that came from the broker. Nothing is copied; an
 //! index of some forty bytes a record is built once, so that a language can ask for any field of any record at any time.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use ottla::{ConsumerRecord, ConsumerRecords, Header, Headers, RawHeaders, TimestampType, TopicPartition};
+use ottla::{
+    ConsumerRecord, ConsumerRecords, HandedOffset, Header, Headers, RawHeaders, TimestampType, TopicPartition,
+};
 
 /// Records of one poll, in the order of their offsets within each partition.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ struct Run {
     bytes: Bytes,
     timestamp_type: TimestampType,
     leader_epoch: i32,
+    /// How far the partition is after all of them.
+    handed: HandedOffset,
 }
 
 /// A part of a run's bytes; nothing, if the length is negative.
@@ -86,6 +92,7 @@ impl Batch {
                 bytes: bytes.clone(),
                 timestamp_type: run.timestamp_type(),
                 leader_epoch: run.leader_epoch(),
+                handed: run.handed(),
             });
         }
         batch
@@ -122,6 +129,35 @@ impl Batch {
     /// The buffers of its records: partition and bytes of each run, by number.
     pub fn runs(&self) -> impl ExactSizeIterator<Item = (&TopicPartition, &Bytes)> {
         self.runs.iter().map(|run| (&run.partition, &run.bytes))
+    }
+
+    /// How far each partition is once the records with these numbers are processed, and those before them.
+    pub fn handed(&self, range: Range<usize>) -> Vec<HandedOffset> {
+        let mut handed: Vec<HandedOffset> = Vec::new();
+        let mut last_run = None;
+        for at in range.rev() {
+            let Some(entry) = self.index.get(at) else { continue };
+            if last_run.replace(entry.run) == Some(entry.run) {
+                continue;
+            }
+            let Some(run) = self.runs.get(entry.run as usize) else {
+                continue;
+            };
+            if handed.iter().any(|known| *known.topic_partition() == run.partition) {
+                continue;
+            }
+            let after = self.index.get(at + 1).filter(|next| next.run == entry.run);
+            handed.push(match after {
+                Some(_) => run.handed.clone().before(entry.offset + 1),
+                None => run.handed.clone(),
+            });
+        }
+        handed
+    }
+
+    /// The assignment under which run number `run` was handed over; see [`HandedOffset::assignment`].
+    pub fn assignment_of(&self, run: usize) -> u64 {
+        self.runs.get(run).map_or(0, |run| run.handed.assignment())
     }
 
     /// For every partition here the offset after its last record.

@@ -1,4 +1,4 @@
-//! Receiving without waiting.
+//! Receiving without waiting; what belongs to a group is in `group`.
 //!
 //! In: partitions, positions, and calls of [`Consumer::try_poll`]. Out: batches, and one wake-up when there may be more. A
 //! skin that blocks waits with [`Consumer::arrived`]; one with an event loop arms the waker ([`Consumer::arm`]). The client
@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use crate::Pairs;
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::group::{self, Event, Hand};
 use crate::producer::number;
 use crate::runtime::{Owned, spawn};
 
@@ -30,19 +31,22 @@ const MAX_POLL_RECORDS: usize = 500;
 #[derive(Debug)]
 pub enum Polled {
     /// Records, at least one.
-    Records(Batch),
+    Records(Arc<Batch>),
+    /// Something that the application is to be told now, before it gets more records. After [`Event::Revoked`] the skin
+    /// calls [`Consumer::acknowledge`] as soon as the application has been told.
+    Event(Event),
     /// Nothing yet.
     Nothing,
     /// The consumer was closed.
     Closed,
 }
 
-/// A consumer of assigned partitions. Calls never wait, unless they return a future. May be used from several threads.
+/// A consumer of partitions, its own or those of its group. Calls never wait, unless they return a future. May be used from several threads.
 pub struct Consumer {
     inner: Owned<Arc<Inner>>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     client: OnceLock<Result<ottla::Consumer, Error>>,
     connected: watch::Sender<bool>,
     closed: watch::Sender<bool>,
@@ -54,6 +58,8 @@ struct Inner {
     armed: AtomicBool,
     arm: Notify,
     waker: Waker,
+    /// What only members of a group have; `None` without `group.id`.
+    pub(crate) group: Option<group::Group>,
 }
 
 impl fmt::Debug for Consumer {
@@ -63,7 +69,7 @@ impl fmt::Debug for Consumer {
 }
 
 impl Inner {
-    fn client(&self) -> Result<&ottla::Consumer, Error> {
+    pub(crate) fn client(&self) -> Result<&ottla::Consumer, Error> {
         if *self.closed.borrow() {
             return Err(Error::closed(WHAT));
         }
@@ -76,13 +82,30 @@ impl Inner {
         }
     }
 
-    async fn connected(&self) -> Result<&ottla::Consumer, Error> {
+    /// The client, closed or not, if it has connected.
+    pub(crate) fn connected_client(&self) -> Option<&ottla::Consumer> {
+        self.client.get()?.as_ref().ok()
+    }
+
+    /// Something may be there that no arrival tells of.
+    pub(crate) fn stir(&self) {
+        self.left.notify_one();
+    }
+
+    pub(crate) async fn connected(&self) -> Result<&ottla::Consumer, Error> {
         let mut connected = self.connected.subscribe();
         let mut closed = self.closed.subscribe();
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => Err(Error::closed(WHAT)),
             _ = connected.wait_for(|connected| *connected) => self.client(),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+        if let Some(client) = self.connected_client() {
+            client.closer().close();
         }
     }
 
@@ -110,7 +133,10 @@ impl Consumer {
     /// A mistake in the configuration, or no threads.
     pub fn start(pairs: Pairs, assign: Vec<TopicPartition>, waker: Waker) -> Result<Consumer, Error> {
         let max_poll_records = number(&pairs, "max.poll.records").map_or(MAX_POLL_RECORDS, |most| most as usize);
-        let builder = ottla::Consumer::from_properties(pairs)?.assign(assign);
+        let (pairs, group) = group::Group::of(pairs);
+        let builder = ottla::Consumer::from_properties(pairs)?
+            .assign(assign)
+            .rebalance_events(group.is_some());
         builder.validate()?;
         let inner = Arc::new(Inner {
             client: OnceLock::new(),
@@ -122,6 +148,7 @@ impl Consumer {
             armed: AtomicBool::new(false),
             arm: Notify::new(),
             waker,
+            group,
         });
         let connecting = inner.clone();
         spawn(async move {
@@ -156,10 +183,11 @@ impl Consumer {
         async move { inner?.connected().await.map(|_| ()) }
     }
 
-    /// What is here, without waiting: at most `most` records, or `max.poll.records`.
+    /// What is here, without waiting: at most `most` records, or `max.poll.records`. In a group it says that all records of
+    /// earlier calls are processed, unless `enable.auto.offset.store=false`.
     ///
     /// # Errors
-    /// What befell a partition, once; the next call goes on. And why the consumer could not connect.
+    /// What befell a partition or the membership, once; the next call goes on. And why the consumer could not connect.
     pub fn try_poll(&self, most: Option<usize>) -> Result<Polled, Error> {
         let inner = self.inner.get()?;
         if *inner.closed.borrow() {
@@ -169,7 +197,22 @@ impl Consumer {
             Some(client) => client.as_ref().map_err(Error::clone)?,
             None => return Ok(Polled::Nothing),
         };
+        if let Some(group) = &inner.group {
+            group.all_processed(client);
+        }
         let polled = client.try_poll(most);
+        if let Some(event) = inner.group.as_ref().and_then(|group| group.next_event(client)) {
+            // Polls give no records while an event waits, and an error comes again no more.
+            if let Err(error) = polled {
+                inner.group.iter().for_each(|group| group.hold(error.clone().into()));
+            }
+            inner.left.notify_one();
+            return Ok(Polled::Event(event));
+        }
+        if let Some(error) = inner.group.as_ref().and_then(group::Group::held) {
+            inner.left.notify_one();
+            return Err(error);
+        }
         let more = match &polled {
             Ok(Some(records)) => records.len() >= most.unwrap_or(inner.max_poll_records).max(1),
             Ok(None) => false,
@@ -180,7 +223,13 @@ impl Consumer {
         }
         Ok(match polled? {
             Some(records) if records.is_empty() => Polled::Nothing,
-            Some(records) => Polled::Records(Batch::new(&records)),
+            Some(records) => {
+                let batch = Arc::new(Batch::new(&records));
+                if let Some(group) = &inner.group {
+                    group.hand_over(Hand::new(batch.clone()));
+                }
+                Polled::Records(batch)
+            }
             None => Polled::Closed,
         })
     }
@@ -242,7 +291,10 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned, or the offset is negative.
     pub fn seek(&self, partition: &TopicPartition, offset: i64) -> Result<(), Error> {
-        Ok(self.client()?.seek(partition, offset)?)
+        let client = self.client()?;
+        client.seek(partition, offset)?;
+        self.moved(partition);
+        Ok(())
     }
 
     /// Goes on at the first record that is still there.
@@ -250,7 +302,10 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned.
     pub fn seek_to_beginning(&self, partition: &TopicPartition) -> Result<(), Error> {
-        Ok(self.client()?.seek_to_beginning(partition)?)
+        let client = self.client()?;
+        client.seek_to_beginning(partition)?;
+        self.moved(partition);
+        Ok(())
     }
 
     /// Goes on after the last record.
@@ -258,7 +313,10 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned.
     pub fn seek_to_end(&self, partition: &TopicPartition) -> Result<(), Error> {
-        Ok(self.client()?.seek_to_end(partition)?)
+        let client = self.client()?;
+        client.seek_to_end(partition)?;
+        self.moved(partition);
+        Ok(())
     }
 
     /// Goes on at the first record whose timestamp is at least `timestamp_ms`.
@@ -266,7 +324,10 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned, or the timestamp is negative.
     pub fn seek_to_timestamp(&self, partition: &TopicPartition, timestamp_ms: i64) -> Result<(), Error> {
-        Ok(self.client()?.seek_to_timestamp(partition, timestamp_ms)?)
+        let client = self.client()?;
+        client.seek_to_timestamp(partition, timestamp_ms)?;
+        self.moved(partition);
+        Ok(())
     }
 
     /// Stops handing over these partitions.
@@ -344,16 +405,13 @@ impl Consumer {
     }
 
     /// Ends it: every poll gives [`Polled::Closed`] from now on, everybody who waits is woken. Returns at once; may be
-    /// called again, and from any thread. Batches that were handed over stay valid.
+    /// called again, and from any thread. Batches that were handed over stay valid. A member leaves its group in the
+    /// background; [`finish`](Consumer::finish) waits for that.
     ///
     /// # Errors
     /// The consumer came through a fork.
     pub fn close(&self) -> Result<(), Error> {
-        let inner = self.inner.get()?;
-        inner.closed.send_replace(true);
-        if let Some(Ok(client)) = inner.client.get() {
-            client.closer().close();
-        }
+        self.inner.get()?.close();
         Ok(())
     }
 
@@ -362,11 +420,24 @@ impl Consumer {
         self.inner.get().map_or(true, |inner| *inner.closed.borrow())
     }
 
-    fn client(&self) -> Result<&ottla::Consumer, Error> {
+    /// What is in hand of this partition is not processed.
+    fn moved(&self, partition: &TopicPartition) {
+        if let Ok(inner) = self.inner.get()
+            && let Some(group) = &inner.group
+        {
+            group.moved(partition);
+        }
+    }
+
+    pub(crate) fn client(&self) -> Result<&ottla::Consumer, Error> {
         self.inner.get()?.client()
     }
 
-    fn shared(&self) -> Result<Arc<Inner>, Error> {
+    pub(crate) fn inner(&self) -> Result<&Arc<Inner>, Error> {
+        self.inner.get()
+    }
+
+    pub(crate) fn shared(&self) -> Result<Arc<Inner>, Error> {
         self.inner.get().cloned()
     }
 }

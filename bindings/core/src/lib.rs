@@ -12,7 +12,8 @@
 //! | `bell` | the wake-up as a file descriptor |
 //! | `producer`, `parked` | sending without waiting; records that wait for metadata or room |
 //! | `consumer`, `batch` | receiving without waiting; records by their number |
-//! | `admin` | topics |
+//! | `group`, `health` | what is processed, events, commits, closing; how a consumer is, as JSON |
+//! | `admin`, `admin_groups` | topics; groups |
 //! | `log` | the client's log, for the logger of the language |
 //! | `cluster` | the embedded broker, for test kits (feature `broker`) |
 //!
@@ -27,12 +28,15 @@
 //! Every entry from the language goes through [`guard`], so that a panic ends as an error.
 
 mod admin;
+mod admin_groups;
 mod batch;
 mod bell;
 #[cfg(feature = "broker")]
 mod cluster;
 mod consumer;
 mod error;
+mod group;
+mod health;
 pub mod log;
 mod mailbox;
 mod parked;
@@ -48,10 +52,11 @@ pub use bell::Bell;
 pub use cluster::Cluster;
 pub use consumer::{Consumer, Polled};
 pub use error::{Border, Error, Kind, guard, persisted_name};
+pub use group::{Closed as ConsumerClosed, Event, Offsets};
 pub use mailbox::{Mailbox, waker};
 pub use ottla::{
-    BatchReport, Closed, Flushed, Gathered, Header, NewTopic, Partitioner, Persisted, Record, Report, Reported,
-    Stretch, Tags, TimestampType, TopicPartition,
+    BatchReport, Closed, Flushed, Gathered, HandedOffset, Header, NewTopic, OffsetAndMetadata, Partitioner, Persisted,
+    Record, Report, Reported, Stretch, Tags, TimestampType, TopicPartition,
 };
 pub use producer::{Producer, Receipt, Sent, Unclaimed};
 pub use runtime::{Owned, generation, runtime, spawn, wait};

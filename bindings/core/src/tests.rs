@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod group;
 mod try_send;
 
 const SLICE: Duration = Duration::from_millis(100);
@@ -438,7 +439,7 @@ fn what_one_reader_leaves_wakes_the_next_one() {
             match consumer.try_poll(Some(1)).unwrap() {
                 Polled::Records(batch) => break assert_eq!(batch.len(), 1),
                 Polled::Nothing => {}
-                Polled::Closed => panic!("nobody closed it"),
+                other => panic!("{other:?}"),
             }
         }
     }

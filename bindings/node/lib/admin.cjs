@@ -1,10 +1,12 @@
 'use strict'
-// Topics.
+// Topics and groups.
 
 const { native } = require('./native.cjs')
 const { classes: { ArgumentError }, fromFacts, call } = require('./errors.cjs')
 const { Post } = require('./post.cjs')
 const { pairsOf } = require('./options.cjs')
+const { listOf } = require('./partitions.cjs')
+const { camel, committedOf, offsetRows } = require('./group.cjs')
 
 class Admin {
   #native
@@ -58,6 +60,41 @@ class Admin {
     return this.#post.ask(id => this.#native.describeCluster(id), { signal })
   }
 
+  /** All groups, or those in some states or of some types. */
+  async listGroups ({ states = [], types = [], signal } = {}) {
+    const text = await this.#post.ask(id => this.#native.listGroups(id, namesOf(states), namesOf(types)), { signal })
+    return JSON.parse(text).map(camel)
+  }
+
+  /** States, members and assignments of groups. */
+  async describeConsumerGroups (groups, { signal } = {}) {
+    const answers = await this.#post.ask(id => this.#native.describeConsumerGroups(id, namesOf(groups)), { signal })
+    return each(answers).map(({ name, json }) => ({ name, ...groupOf(JSON.parse(json)) }))
+  }
+
+  /** All committed offsets of a group: `[{ topic, partition, offset, leaderEpoch, metadata }]`. */
+  async listConsumerGroupOffsets (group, { requireStable = false, signal } = {}) {
+    const ask = id => this.#native.listConsumerGroupOffsets(id, String(group), Boolean(requireStable))
+    return (await this.#post.ask(ask, { signal })).map(committedOf)
+  }
+
+  /** Commits offsets on behalf of a group that has no members: `[{ topic, partition, offset, metadata, leaderEpoch }]`. */
+  async alterConsumerGroupOffsets (group, offsets, { signal } = {}) {
+    const list = offsetRows(offsets)
+    return eachPartition(await this.#post.ask(id => this.#native.alterConsumerGroupOffsets(id, String(group), list), { signal }))
+  }
+
+  /** Forgets committed offsets, of topics that no member of the group is subscribed to. */
+  async deleteConsumerGroupOffsets (group, partitions, { signal } = {}) {
+    const list = JSON.stringify(listOf(partitions))
+    return eachPartition(await this.#post.ask(id => this.#native.deleteConsumerGroupOffsets(id, String(group), list), { signal }))
+  }
+
+  /** Deletes groups without members, with all their committed offsets. */
+  async deleteConsumerGroups (groups, { signal } = {}) {
+    return each(await this.#post.ask(id => this.#native.deleteConsumerGroups(id, namesOf(groups)), { signal }))
+  }
+
   /** Closes the connections as soon as open calls have ended. */
   async close () {
     call(() => this.#native.close())
@@ -81,6 +118,26 @@ function each (answers) {
   if (!failed) return results
   failed.error.results = results
   throw failed.error
+}
+
+/** The same for partitions. */
+function eachPartition (rows) {
+  const results = rows.map(([topic, partition, error]) =>
+    error ? { topic, partition, error: fromFacts(error) } : { topic, partition })
+  const failed = results.find(result => result.error)
+  if (!failed) return results
+  failed.error.results = results
+  throw failed.error
+}
+
+function groupOf (group) {
+  const objects = list => list && list.map(([topic, partition]) => ({ topic, partition }))
+  const members = group.members.map(member => ({
+    ...camel(member),
+    assignment: objects(member.assignment),
+    targetAssignment: objects(member.target_assignment)
+  }))
+  return { ...camel(group), members }
 }
 
 module.exports = { Admin }

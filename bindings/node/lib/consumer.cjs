@@ -7,6 +7,8 @@ const { hold, release } = require('./life.cjs')
 const { Post, abortable } = require('./post.cjs')
 const { pairsOf, milliseconds } = require('./options.cjs')
 const { Store, Message, Batch } = require('./message.cjs')
+const { one, listOf, isPair, nameOf, objects, offsetText, timeOf } = require('./partitions.cjs')
+const { Listeners, camel, committedOf, handedRows, offsetRows, closedOf, eventOf, progressOf, healthOf } = require('./group.cjs')
 
 /** Milliseconds after which other things of the program get a turn, however many records there are. */
 const TURN = 2
@@ -26,12 +28,18 @@ class Consumer {
   #picked = null
   #at = 0
   #length = 0
+  // In a group: who is told, and whether records one by one tell how far they are.
+  #listeners
+  #inGroup = false
+  /** What closing told, or will tell. */
+  #last = null
   // Those who wait for records.
   #waiting = []
   #turn = performance.now()
 
   constructor (options) {
-    const { assign, topics, ...config } = options ?? {}
+    const { assign, topics, pattern, onAssigned, onRevoked, onLost, onEvent, ...config } = options ?? {}
+    this.#listeners = new Listeners({ onAssigned, onRevoked, onLost, onEvent })
     const partitions = assign === undefined ? [] : listOf(assign)
     if (topics !== undefined && !(Array.isArray(topics) && topics.every(topic => typeof topic === 'string'))) {
       throw new ArgumentError('topics must be a list of names')
@@ -39,7 +47,24 @@ class Consumer {
     if (topics !== undefined && assign !== undefined) throw new ArgumentError('either topics or assign: both say what is read')
     const self = new WeakRef(this)
     this.#native = call(() => new native.Consumer(pairsOf(config), JSON.stringify(partitions), () => self.deref()?.#woken()))
-    if (topics !== undefined) this.#assignTopics(topics)
+    this.#inGroup = this.#native.inGroup()
+    if (this.#inGroup || pattern !== undefined) {
+      if (topics !== undefined || pattern !== undefined) this.#assigning = this.#subscribing(topics, pattern)
+    } else if (topics !== undefined) this.#assignTopics(topics)
+  }
+
+  #subscribing (topics, pattern) {
+    const subscribing = this.#post.ask(id => this.#native.connected(id), { quiet: true })
+      .then(() => call(() => this.#subscribe(topics, pattern)))
+    // Whoever reads is told; nobody need read.
+    subscribing.then(() => { this.#assigning = null }, () => {})
+    return subscribing
+  }
+
+  #subscribe (topics, pattern) {
+    if (pattern === undefined) return this.#native.subscribe(JSON.stringify(topics))
+    if (topics !== undefined) throw new ArgumentError('either topics or a pattern: both say what is read')
+    return this.#native.subscribePattern(pattern instanceof RegExp ? pattern.source : String(pattern))
   }
 
   // ---- reading
@@ -84,6 +109,8 @@ class Consumer {
 
   #takeMessage () {
     const place = this.#at++
+    // Who asks for this one is done with those before it.
+    if (this.#inGroup) this.#native.processed(this.#numberOf(place))
     return new Message(this.#store, this.#picked === null ? place : this.#picked[place])
   }
 
@@ -91,6 +118,7 @@ class Consumer {
     const end = most === 0 ? this.#length : Math.min(this.#length, this.#at + most)
     const whole = this.#picked === null && this.#at === 0 && end === this.#length
     const picked = whole ? null : Array.from({ length: end - this.#at }, (_, at) => this.#numberOf(this.#at + at))
+    if (this.#inGroup && this.#at > 0) this.#native.processed(this.#numberOf(this.#at))
     this.#at = end
     return new Batch(this.#store, picked)
   }
@@ -115,6 +143,10 @@ class Consumer {
       if (polled === null) {
         this.#closed = true
         return false
+      }
+      if (typeof polled === 'string') {
+        await this.#handle(JSON.parse(polled))
+        continue
       }
       if (polled !== undefined) {
         this.#store = new Store(polled, this.#topicOf)
@@ -149,6 +181,96 @@ class Consumer {
     for (const resolve of this.#waiting.splice(0)) resolve()
   }
 
+  // ---- groups
+
+  /** Tells the program of an event, and then the group that it may go on. */
+  async #handle (event) {
+    try {
+      await this.#listeners.tell(this, eventOf(event))
+    } finally {
+      if (event.name === 'revoked' && !this.#closed) call(() => this.#native.acknowledge())
+    }
+  }
+
+  /** How many records of the last poll were handed over; -1 for all. */
+  #out () {
+    return this.#at < this.#length ? this.#numberOf(this.#at) : -1
+  }
+
+  /**
+   * Reads these topics as a member of the group, instead of those before; or `{ pattern }`: all whose whole name matches. Partitions
+   * come with a later call that asks for messages.
+   */
+  async subscribe (what) {
+    await this.#connected()
+    if (Array.isArray(what)) return call(() => this.#subscribe(what, undefined))
+    if (what?.pattern === undefined) throw new ArgumentError('subscribe takes a list of topics, or { pattern }')
+    call(() => this.#subscribe(undefined, what.pattern))
+  }
+
+  /** Commits what is processed, lets go of all partitions and leaves the group. */
+  async unsubscribe ({ signal } = {}) {
+    await this.#connected(signal)
+    await this.#listeners.letGo(this)
+    this.#at = this.#length = 0
+    await this.#post.ask(id => this.#native.unsubscribe(id), { signal })
+  }
+
+  /** The topics subscribed to. */
+  subscription () { return call(() => this.#native.subscription()) }
+
+  /**
+   * Commits all messages that were handed over; with `enableAutoOffsetStore: false` what was stored. Or those of a batch, up to a
+   * message, or `[{ topic, partition, offset, metadata, leaderEpoch }]`. Rejects with a FencedError when the group went on without
+   * this consumer: nothing is overwritten then.
+   */
+  async commit (what, { signal } = {}) {
+    await this.#connected(signal)
+    await this.#post.ask(id => {
+      if (what === undefined || what === null) return this.#native.commit(id, this.#out())
+      const handed = handedRows(what)
+      return handed ? this.#native.commitHanded(id, handed) : this.#native.commitOffsets(id, offsetRows(what))
+    }, { signal })
+  }
+
+  /** Begins to commit as `commit()`, and does not wait. `onEvent` hears of a failure. */
+  commitAsync () { call(() => this.#native.commitInBackground(this.#out())) }
+
+  /** Says that messages, or what lies before offsets, are processed: the next commit takes them. */
+  storeOffsets (what) {
+    const handed = handedRows(what)
+    call(() => handed ? this.#native.storeHanded(handed) : this.#native.storeOffsets(offsetRows(what)))
+  }
+
+  /** The committed offset of each partition, asked of the group's coordinator; null for none. */
+  async committed (partitions, { signal } = {}) {
+    const list = JSON.stringify(listOf(partitions))
+    return (await this.#post.ask(id => this.#native.committed(id, list), { signal })).map(committedOf)
+  }
+
+  /** Who this consumer is in its group. */
+  groupMetadata () { return camel(JSON.parse(call(() => this.#native.groupMetadata()))) }
+
+  /** Has the group divide its partitions anew, for a reason that only the program knows. Does not wait. */
+  enforceRebalance (reason = '') { call(() => this.#native.enforceRebalance(String(reason))) }
+
+  /** Says that processing goes on and messages will be asked for within so many milliseconds. */
+  extendPoll (within) { call(() => this.#native.extendPoll(milliseconds('within', within))) }
+
+  /** How far each partition is, and why it does not move. */
+  progress () { return JSON.parse(call(() => this.#native.progress())).map(progressOf) }
+
+  /** How the consumer is: its place in the group, its partitions, its memory. */
+  health () { return healthOf(JSON.parse(call(() => this.#native.health()))) }
+
+  /** In a group: what was polled and not handed over is read again. */
+  #giveBack () {
+    if (!this.#inGroup || this.#at >= this.#length) return
+    const out = this.#out()
+    const firsts = Array.from(this.#drop(() => true), ([topic, partition, offset]) => [topic, partition, String(offset)])
+    call(() => this.#native.giveBack(out, JSON.stringify(firsts)))
+  }
+
   // ---- what is read, and from where
 
   /** Reads exactly these partitions from now on; those that were read before keep their position. */
@@ -181,6 +303,7 @@ class Consumer {
     const [topic, number] = one(partition)
     const to = offsetText(offset)
     await this.#connected()
+    this.#giveBack()
     call(() => this.#native.seek(topic, number, to))
     this.#drop(([of, at]) => of === topic && at === number)
   }
@@ -198,6 +321,7 @@ class Consumer {
   async #seekTo (partitions, place) {
     const list = partitions === undefined ? undefined : listOf(Array.isArray(partitions) && !isPair(partitions) ? partitions : [partitions])
     await this.#connected()
+    this.#giveBack()
     for (const [topic, partition] of list ?? this.assignment().map(one)) {
       call(() => this.#native.seekTo(topic, partition, place))
       this.#drop(([of, at]) => of === topic && at === partition)
@@ -208,6 +332,7 @@ class Consumer {
   async pause (partitions) {
     const list = listOf(partitions)
     await this.#connected()
+    this.#giveBack()
     call(() => this.#native.pause(JSON.stringify(list), true))
     // What was polled and not handed over is read again after `resume`.
     const paused = new Set(list.map(nameOf))
@@ -291,13 +416,27 @@ class Consumer {
     await this.#post.ask(id => this.#native.connected(id), { signal })
   }
 
-  /** Ends it: loops end, whoever waits is woken. */
-  async close () {
-    this.#closed = true
-    this.#at = this.#length = 0
-    this.#store = null
-    call(() => this.#native.close())
-    for (const resolve of this.#waiting.splice(0)) resolve()
+  /**
+   * Ends it: loops end, whoever waits is woken. In a group it calls `onRevoked`, commits what is processed and leaves, within
+   * `timeout` milliseconds, and tells what it did. The message that was handed over last is not processed: a last `commit()` says so.
+   */
+  async close ({ timeout = 10_000 } = {}) {
+    const within = milliseconds('timeout', timeout)
+    const leaves = this.#inGroup && !this.#closed
+    try {
+      if (leaves) await this.#listeners.letGo(this)
+    } finally {
+      const out = this.#out()
+      this.#closed = true
+      this.#at = this.#length = 0
+      this.#store = null
+      if (leaves) this.#last = this.#post.ask(id => this.#native.finish(id, within, out))
+      else call(() => this.#native.close())
+      for (const resolve of this.#waiting.splice(0)) resolve()
+    }
+    const last = this.#last
+    this.#last = null
+    return closedOf(await last)
   }
 
   [Symbol.asyncDispose ?? Symbol.for('nodejs.asyncDispose')] () {
@@ -325,43 +464,6 @@ function atMost (maxRecords) {
     throw new ArgumentError(`maxRecords must be a whole number, 1 or more, not ${String(maxRecords)}`)
   }
   return maxRecords
-}
-
-/** `{ topic, partition }` or `[topic, partition]`. */
-function one (partition) {
-  const [topic, number] = Array.isArray(partition) ? partition : [partition?.topic, partition?.partition]
-  if (typeof topic !== 'string' || !Number.isInteger(number) || number < 0 || number > 0x7fffffff) {
-    throw new ArgumentError('a partition must be { topic, partition }, a name and a whole number, 0 or more')
-  }
-  return [topic, number]
-}
-
-function listOf (partitions) {
-  if (!Array.isArray(partitions)) throw new ArgumentError('partitions must be a list of { topic, partition }')
-  return partitions.map(one)
-}
-
-function isPair (list) {
-  return list.length === 2 && typeof list[0] === 'string' && typeof list[1] === 'number'
-}
-
-function nameOf ([topic, partition]) {
-  return `${partition} ${topic}`
-}
-
-function objects (list) {
-  return list.map(([topic, partition]) => ({ topic, partition }))
-}
-
-function offsetText (offset) {
-  if (typeof offset === 'bigint' || Number.isSafeInteger(offset)) return String(offset)
-  throw new ArgumentError(`an offset must be a bigint or a whole number, not ${String(offset)}`)
-}
-
-function timeOf (timestamp) {
-  const ms = timestamp instanceof Date ? timestamp.getTime() : timestamp
-  if (!Number.isSafeInteger(ms)) throw new ArgumentError(`a timestamp must be a Date or whole milliseconds since 1970, not ${String(timestamp)}`)
-  return ms
 }
 
 module.exports = { Consumer }

@@ -56,8 +56,16 @@ export interface ProducerConfig extends ClientConfig {
 export interface ConsumerConfig extends ClientConfig {
   /** The partitions to read. */
   assign?: readonly TopicPartitionLike[]
-  /** Topics of which all partitions are read. */
+  /** Topics to read: as a member of the group `groupId`, or all their partitions without one. */
   topics?: readonly string[]
+  /** All topics whose whole name matches, as a member of a group. */
+  pattern?: string | RegExp
+  /** Are told of partitions that come and go, within your own calls; partitions go to others when `onRevoked` has settled. */
+  onAssigned?: (partitions: TopicPartition[], consumer: Consumer) => void | Promise<void>
+  onRevoked?: (partitions: TopicPartition[], consumer: Consumer) => void | Promise<void>
+  /** Default: `onRevoked`. */
+  onLost?: (partitions: TopicPartition[], consumer: Consumer) => void | Promise<void>
+  onEvent?: (event: ConsumerEvent, consumer: Consumer) => void | Promise<void>
   /** Where to begin, or what to do outside the log; default `latest`. */
   autoOffsetReset?: 'earliest' | 'latest' | 'none' | (string & {})
   isolationLevel?: 'read_uncommitted' | 'read_committed'
@@ -68,6 +76,17 @@ export interface ConsumerConfig extends ClientConfig {
   /** Messages of one poll; default 500. */
   maxPollRecords?: number
   groupId?: string
+  groupInstanceId?: string
+  groupProtocol?: 'classic' | 'consumer' | (string & {})
+  partitionAssignmentStrategy?: string | readonly string[]
+  sessionTimeoutMs?: number
+  heartbeatIntervalMs?: number
+  maxPollIntervalMs?: number
+  /** Whether what is processed is committed by itself; default true. */
+  enableAutoCommit?: boolean
+  autoCommitIntervalMs?: number
+  /** Whether asking for the next message says that those before it are processed; default true. */
+  enableAutoOffsetStore?: boolean
 }
 
 /** What may be waited for with a signal: aborting it rejects at once, what was asked for goes on. */
@@ -257,7 +276,79 @@ export interface TimeOffset extends TopicPartition {
   leaderEpoch: number | null
 }
 
-/** Reads partitions. It keeps the process alive while somebody waits for messages. */
+/** An offset to commit: that of the next record to read. */
+export interface OffsetToCommit extends TopicPartition {
+  offset: bigint | number
+  /** Any words of yours. */
+  metadata?: string
+  leaderEpoch?: number | null
+}
+
+export interface CommittedOffset extends TopicPartition {
+  offset: bigint | null
+  metadata: string | null
+  leaderEpoch: number | null
+}
+
+/** Messages that are processed, or offsets of the next ones. */
+export type Processed = Message | Batch | readonly OffsetToCommit[]
+
+/** How far a partition is, and why it does not move if it does not. */
+export interface PartitionProgress extends TopicPartition {
+  position: bigint | null
+  committed: bigint | null
+  lag: number | null
+  /** `fetching`, `buffered`, `at_end`, `paused`, `awaits_leader`, `revoked_awaits_application`, ... */
+  state: string
+  error: string | null
+  sinceMs: number
+}
+
+export interface ConsumerHealth {
+  group: {
+    groupId: string
+    phase: string
+    sinceMs: number
+    memberId: string
+    generation: number | null
+    coordinator: number | null
+    trouble: string | null
+    lastContactMs: number | null
+    timeToPollMs: number | null
+  } | null
+  partitions: PartitionProgress[]
+  bufferedBytes: number
+  metadataError: string | null
+}
+
+/** Something that happened to a consumer, beside partitions that come and go. */
+export interface ConsumerEvent {
+  kind: 'rebalancing' | 'commitFailed' | 'stalled'
+  partitions: TopicPartition[]
+  error: KafkaError | null
+  reason: string | null
+  progress: PartitionProgress | null
+}
+
+export interface ConsumerGroupMetadata {
+  groupId: string
+  /** -1 while it is no member. */
+  generationId: number
+  memberId: string
+  groupInstanceId: string | null
+}
+
+/** What closing did. */
+export interface ConsumerClosed {
+  committed: Array<TopicPartition & { offset: bigint }>
+  /** Partitions of which messages were handed over that are not known to be processed, with the offset after the last one. */
+  unprocessed: Array<TopicPartition & { offset: bigint }>
+  /** Whether the group was left in time. */
+  finished: boolean
+  error: KafkaError | null
+}
+
+/** Reads partitions, its own or those of its group. In a group a message is processed when the next one is asked for. It keeps the process alive while somebody waits for messages. */
 export class Consumer implements AsyncIterable<Message> {
   constructor (options: ConsumerConfig)
   /** Messages one by one, until it is closed. Leaving the loop leaves it open; another loop goes on. */
@@ -266,6 +357,27 @@ export class Consumer implements AsyncIterable<Message> {
   batches (options?: { maxRecords?: number } & Abortable): AsyncIterableIterator<Batch>
   /** The next messages; an empty batch after `timeout` milliseconds without any; null when it is closed. */
   poll (options?: { maxRecords?: number, timeout?: number } & Abortable): Promise<Batch | null>
+  /** Reads these topics as a member of the group instead of those before, or all that match. */
+  subscribe (what: readonly string[] | { pattern: string | RegExp }): Promise<void>
+  /** Commits what is processed, lets go of all partitions and leaves the group. */
+  unsubscribe (options?: Abortable): Promise<void>
+  subscription (): string[]
+  /**
+   * Commits all messages that were handed over (or what was stored, with `enableAutoOffsetStore: false`), those of a batch, up to a
+   * message, or offsets. Rejects with a FencedError when the group went on without this consumer: nothing is overwritten then.
+   */
+  commit (what?: Processed | null, options?: Abortable): Promise<void>
+  /** Begins to commit, and does not wait; `onEvent` hears of a failure. */
+  commitAsync (): void
+  /** Says what is processed, for the next commit. */
+  storeOffsets (what: Processed): void
+  committed (partitions: readonly TopicPartitionLike[], options?: Abortable): Promise<CommittedOffset[]>
+  groupMetadata (): ConsumerGroupMetadata
+  enforceRebalance (reason?: string): void
+  /** The next messages will be asked for within so many milliseconds, whatever `maxPollIntervalMs` is. */
+  extendPoll (within: number): void
+  progress (): PartitionProgress[]
+  health (): ConsumerHealth
   /** Reads exactly these partitions from now on; those that were read before keep their position. */
   assign (partitions: readonly TopicPartitionLike[]): Promise<void>
   assignment (): TopicPartition[]
@@ -289,8 +401,8 @@ export class Consumer implements AsyncIterable<Message> {
   partitionsFor (topic: string, options?: Abortable): Promise<TopicPartition[]>
   /** Resolves when it has connected and knows its partitions. Reading need not wait for it. */
   connected (options?: Abortable): Promise<void>
-  /** Ends it: loops end. */
-  close (): Promise<void>
+  /** Ends it: loops end. In a group it calls `onRevoked`, commits what is processed and leaves, by `timeout` ms (10 000). */
+  close (options?: { timeout?: number }): Promise<ConsumerClosed>
   [Symbol.asyncDispose] (): Promise<void>
 }
 
@@ -327,12 +439,50 @@ export interface TopicDescription {
   }>
 }
 
-/** Topics. It connects with the first call. Calls about several things reject with the first error, whose `results` tells of each. */
+/** A group, in the broker's words. */
+export interface GroupListing {
+  groupId: string
+  groupType: string
+  protocolType: string
+  state: string
+}
+
+export interface ConsumerGroupDescription {
+  groupId: string
+  groupType: 'classic' | 'consumer' | (string & {})
+  state: string
+  protocolType: string
+  assignor: string
+  coordinator: number | null
+  groupEpoch: number | null
+  assignmentEpoch: number | null
+  members: Array<{
+    memberId: string
+    instanceId: string | null
+    clientId: string
+    host: string
+    rackId: string | null
+    memberEpoch: number | null
+    subscription: string[]
+    subscriptionPattern: string | null
+    assignment: TopicPartition[]
+    targetAssignment: TopicPartition[] | null
+  }>
+}
+
+/** Topics and groups. It connects with the first call. Calls about several things reject with the first error, whose `results` tells of each. */
 export class Admin {
   constructor (options: ClientConfig)
   connected (options?: Abortable): Promise<void>
   createTopics (topics: ReadonlyArray<string | NewTopic>, options?: { validateOnly?: boolean } & Abortable): Promise<CreatedTopic[]>
   deleteTopics (names: readonly string[], options?: Abortable): Promise<Array<{ name: string }>>
+  listGroups (options?: { states?: readonly string[], types?: readonly string[] } & Abortable): Promise<GroupListing[]>
+  describeConsumerGroups (groups: readonly string[], options?: Abortable): Promise<Array<{ name: string } & ConsumerGroupDescription>>
+  listConsumerGroupOffsets (group: string, options?: { requireStable?: boolean } & Abortable): Promise<CommittedOffset[]>
+  /** Commits offsets on behalf of a group that has no members. */
+  alterConsumerGroupOffsets (group: string, offsets: readonly OffsetToCommit[], options?: Abortable): Promise<TopicPartition[]>
+  deleteConsumerGroupOffsets (group: string, partitions: readonly TopicPartitionLike[], options?: Abortable): Promise<TopicPartition[]>
+  deleteConsumerGroups (groups: readonly string[], options?: Abortable): Promise<Array<{ name: string }>>
   /** Gives topics more partitions: so many in total. */
   createPartitions (totals: ReadonlyArray<{ name: string, total: number }>, options?: Abortable): Promise<Array<{ name: string }>>
   listTopics (options?: Abortable): Promise<Array<{ name: string, id: string, internal: boolean }>>

@@ -34,6 +34,11 @@ class Store {
     return this.index[INDEX * this.length + RUN * this.index[INDEX * i] + word]
   }
 
+  /** The number of the assignment under which message `i` was handed over. */
+  assignment (i) {
+    return this.run(i, 7) * 4294967296 + (this.run(i, 6) >>> 0)
+  }
+
   part (i, word) {
     const length = this.index[INDEX * i + word + 1]
     if (length < 0) return null

@@ -1,14 +1,15 @@
-//! Topics, described as JSON.
+//! Topics and groups, described as JSON.
 
 use std::collections::BTreeMap;
 
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
 use ottla::{NewTopic, PartitionDescription, TopicDescription};
-use ottla_bindings_core::{Admin as Core, Error};
+use ottla_bindings_core::{Admin as Core, Error, TopicPartition};
 use serde_json::{Map, Value, json};
 
-use crate::border::{Post, Wake, call, pairs, parsed, told, waking};
+use crate::border::{Post, Wake, call, pairs, parsed, partitions, told, waking};
+use crate::group;
 
 /// An admin client.
 #[napi]
@@ -108,6 +109,62 @@ impl Admin {
         })
     }
 
+    /// Posts all groups, narrowed down by states and types (JSON).
+    #[napi]
+    pub fn list_groups(&self, id: u32, states: String, types: String) -> Result<()> {
+        let listed = self
+            .core
+            .list_groups(call(|| parsed(&states))?, call(|| parsed(&types))?);
+        self.post.answer(id, async { listed.await.map(Value::String) })
+    }
+
+    /// Posts groups (JSON) with their members.
+    #[napi]
+    pub fn describe_consumer_groups(&self, id: u32, groups: String) -> Result<()> {
+        let described = self.core.describe_consumer_groups(call(|| parsed(&groups))?);
+        self.post.answer(id, async {
+            Ok::<_, Error>(each(described.await?, |group| json!({ "json": group })))
+        })
+    }
+
+    /// Posts all committed offsets of a group.
+    #[napi]
+    pub fn list_consumer_group_offsets(&self, id: u32, group: String, require_stable: bool) -> Result<()> {
+        let asked = self.core.list_consumer_group_offsets(group, require_stable);
+        self.post.answer(id, async {
+            let known = asked.await?;
+            let rows = known.iter().map(|(of, offset)| group::committed(of, Some(offset)));
+            Ok::<_, Error>(rows.collect::<Value>())
+        })
+    }
+
+    /// Posts what became of offsets (JSON) committed for a group without members.
+    #[napi]
+    pub fn alter_consumer_group_offsets(&self, id: u32, group: String, list: String) -> Result<()> {
+        let offsets = call(|| group::offsets(&list))?.into_iter().collect();
+        let altered = self.core.alter_consumer_group_offsets(group, offsets);
+        self.post
+            .answer(id, async { Ok::<_, Error>(each_partition(altered.await?)) })
+    }
+
+    /// Posts what became of offsets to forget.
+    #[napi]
+    pub fn delete_consumer_group_offsets(&self, id: u32, group: String, list: String) -> Result<()> {
+        let deleted = self
+            .core
+            .delete_consumer_group_offsets(group, call(|| partitions(&list))?);
+        self.post
+            .answer(id, async { Ok::<_, Error>(each_partition(deleted.await?)) })
+    }
+
+    /// Posts what became of groups (JSON) to delete.
+    #[napi]
+    pub fn delete_consumer_groups(&self, id: u32, groups: String) -> Result<()> {
+        let deleted = self.core.delete_consumer_groups(call(|| parsed(&groups))?);
+        self.post
+            .answer(id, async { Ok::<_, Error>(each(deleted.await?, |()| json!({}))) })
+    }
+
     /// Ends it.
     #[napi]
     pub fn close(&self) -> Result<()> {
@@ -126,6 +183,15 @@ fn each<T>(answers: BTreeMap<String, std::result::Result<T, Error>>, shown: impl
         all.insert(name, shown);
     }
     Value::Object(all)
+}
+
+/// `[[topic, partition, error or null], ...]`.
+fn each_partition(answers: BTreeMap<TopicPartition, std::result::Result<(), Error>>) -> Value {
+    let row = |(of, answer): (TopicPartition, std::result::Result<(), Error>)| {
+        let error = answer.err().map(|error| told(&error));
+        json!([of.topic.as_ref(), of.partition, error])
+    };
+    answers.into_iter().map(row).collect()
 }
 
 fn new_topic(topic: &Value) -> std::result::Result<NewTopic, Error> {

@@ -8,19 +8,20 @@
 //! | 16 | records, runs, where the bytes begin, 0 |
 //! | 16 a record | offset less that of its run, timestamp (both floating-point) |
 //! | 32 a record | run, then place and length (-1: null) of key, value and headers in the bytes; number of headers |
-//! | 32 a run | topic, partition, offset (two halves, low first), timestamp type (1: the broker's), leader epoch, 0, 0 |
+//! | 32 a run | topic, partition, offset (two halves, low first), timestamp type (1: the broker's), leader epoch, assignment (two halves) |
 //! | the rest | keys, values, headers |
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use napi::bindgen_prelude::{Either3, Env, Null, Result, Undefined, Unknown};
+use napi::bindgen_prelude::{Either4, Env, Null, Result, Undefined, Unknown};
 use napi_derive::napi;
 use ottla::{TimestampType, TopicPartition};
 use ottla_bindings_core::{Batch, Consumer as Core, Error, Polled, Span};
 use serde_json::{Value, json};
 
 use crate::border::{Post, Wake, call, pairs, parsed, partitions, thrown, waking};
+use crate::group;
 use crate::memory::buffer;
 
 const HEAD: usize = 16;
@@ -31,8 +32,8 @@ const RUN: usize = 32;
 /// A consumer.
 #[napi]
 pub struct Consumer {
-    core: Core,
-    post: Post,
+    pub(crate) core: Core,
+    pub(crate) post: Post,
     topics: Mutex<Topics>,
 }
 
@@ -69,14 +70,16 @@ impl Consumer {
         })
     }
 
-    /// What is here, at most `most` records (0: `max.poll.records`): a buffer; `undefined` for nothing yet; `null` when it is closed.
+    /// What is here, at most `most` records (0: `max.poll.records`): a buffer; `undefined` for nothing yet; `null` when it is
+    /// closed; a text of JSON for an event that is to be told first.
     #[napi]
-    pub fn poll<'env>(&self, env: &'env Env, most: u32) -> Result<Either3<Unknown<'env>, Undefined, Null>> {
+    pub fn poll<'env>(&self, env: &'env Env, most: u32) -> Result<Either4<Unknown<'env>, Undefined, Null, String>> {
         let polled = call(|| self.core.try_poll((most > 0).then_some(most as usize)))?;
         Ok(match polled {
-            Polled::Records(batch) => Either3::A(self.pack(env, &batch)?),
-            Polled::Nothing => Either3::B(()),
-            Polled::Closed => Either3::C(Null),
+            Polled::Records(batch) => Either4::A(self.pack(env, &batch)?),
+            Polled::Event(event) => Either4::D(group::event(&event).to_string()),
+            Polled::Nothing => Either4::B(()),
+            Polled::Closed => Either4::C(Null),
         })
     }
 
@@ -266,12 +269,15 @@ struct Range {
     offset: i64,
     timestamp_type: i32,
     leader_epoch: i32,
+    assignment: u64,
 }
 
 fn ranges(batch: &Batch) -> Vec<Range> {
     let mut ranges: Vec<Range> = batch
         .runs()
-        .map(|_| Range {
+        .enumerate()
+        .map(|(run, _)| Range {
+            assignment: batch.assignment_of(run),
             start: usize::MAX,
             end: 0,
             offset: -1,
@@ -334,7 +340,9 @@ impl Packing<'_> {
         for ((range, topic), (partition, _)) in ranges.iter().zip(topics).zip(batch.runs()) {
             let (low, high) = (range.offset as i32, (range.offset >> 32) as i32);
             let (kind, epoch) = (range.timestamp_type, range.leader_epoch);
-            self.ints([*topic, partition.partition, low, high, kind, epoch, 0, 0]);
+            let assignment = range.assignment;
+            let (first, second) = (assignment as i32, (assignment >> 32) as i32);
+            self.ints([*topic, partition.partition, low, high, kind, epoch, first, second]);
         }
     }
 
@@ -358,6 +366,6 @@ impl Packing<'_> {
     }
 }
 
-fn named(list: &[TopicPartition]) -> Value {
+pub(crate) fn named(list: &[TopicPartition]) -> Value {
     list.iter().map(|at| json!([at.topic.as_ref(), at.partition])).collect()
 }

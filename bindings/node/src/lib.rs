@@ -20,6 +20,7 @@ mod admin;
 mod border;
 mod cluster;
 mod consumer;
+mod group;
 pub mod log;
 mod memory;
 mod producer;

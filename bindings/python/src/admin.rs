@@ -1,4 +1,4 @@
-//! Topics and the cluster.
+//! Topics, groups and the cluster.
 //!
 //! In: names and numbers. Out: operations whose answers are plain tuples and dictionaries, from which the package's Python
 //! half makes its classes. What failed for one topic is an exception in its place.
@@ -12,8 +12,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::batch::pair;
+use crate::consumer::object;
 use crate::errors::{call, exception};
 use crate::operation::Operation;
+use crate::{group, input};
 
 /// An admin client; the package's admin clients are subclasses.
 #[pyclass(frozen, subclass, weakref, module = "ottla._native")]
@@ -161,6 +164,54 @@ impl Admin {
                 .collect();
             let of = (cluster.cluster_id, cluster.controller, brokers);
             Ok(of.into_pyobject(py)?.into_any().unbind())
+        }))
+    }
+
+    /// All groups, as JSON.
+    fn _list_groups(&self, states: Vec<String>, types: Vec<String>) -> PyResult<Operation> {
+        let groups = self.core()?.list_groups(states, types);
+        Ok(Operation::new(groups, |py, groups| object(groups.into_pyobject(py)?)))
+    }
+
+    /// Groups with their members: JSON of each.
+    fn _describe_consumer_groups(&self, groups: Vec<String>) -> PyResult<Operation> {
+        let described = self.core()?.describe_consumer_groups(groups);
+        Ok(Operation::new(described, |py, described| {
+            answers(py, described, |group| object(group.into_pyobject(py)?))
+        }))
+    }
+
+    /// (offset, leader epoch, words) of each partition.
+    fn _list_consumer_group_offsets(&self, group: String, require_stable: bool) -> PyResult<Operation> {
+        let offsets = self.core()?.list_consumer_group_offsets(group, require_stable);
+        Ok(Operation::new(offsets, |py, offsets| {
+            let dict = PyDict::new(py);
+            for (partition, offset) in &offsets {
+                dict.set_item(pair(py, partition)?, group::committed(offset))?;
+            }
+            object(dict)
+        }))
+    }
+
+    /// Commits offsets for a group without members.
+    fn _alter_consumer_group_offsets(&self, group: String, rows: Vec<group::Row>) -> PyResult<Operation> {
+        let offsets = group::offsets(rows).into_iter().collect();
+        let altered = self.core()?.alter_consumer_group_offsets(group, offsets);
+        Ok(Operation::new(altered, group::by_partition))
+    }
+
+    /// Forgets committed offsets.
+    fn _delete_consumer_group_offsets(&self, group: String, partitions: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let partitions = input::partitions(partitions)?;
+        let deleted = self.core()?.delete_consumer_group_offsets(group, partitions);
+        Ok(Operation::new(deleted, group::by_partition))
+    }
+
+    /// Deletes groups.
+    fn _delete_consumer_groups(&self, groups: Vec<String>) -> PyResult<Operation> {
+        let deleted = self.core()?.delete_consumer_groups(groups);
+        Ok(Operation::new(deleted, |py, deleted| {
+            answers(py, deleted, |()| Ok(py.None()))
         }))
     }
 

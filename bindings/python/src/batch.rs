@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use ottla_bindings_core::{RecordView, TimestampType, TopicPartition};
+use ottla_bindings_core::{HandedOffset, RecordView, TimestampType, TopicPartition};
 use pyo3::exceptions::{PyBufferError, PyIndexError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,12 +18,12 @@ use crate::arrow;
 
 /// A batch with the names of its runs' topics as Python has them.
 pub(crate) struct Shared {
-    pub core: ottla_bindings_core::Batch,
+    pub core: Arc<ottla_bindings_core::Batch>,
     topics: Vec<Py<PyString>>,
 }
 
 impl Shared {
-    pub fn new(py: Python<'_>, core: ottla_bindings_core::Batch) -> Arc<Shared> {
+    pub fn new(py: Python<'_>, core: Arc<ottla_bindings_core::Batch>) -> Arc<Shared> {
         let topic = |of: &TopicPartition| PyString::intern(py, &of.topic).unbind();
         let topics = core.runs().map(|(partition, _)| topic(partition)).collect();
         Arc::new(Shared { core, topics })
@@ -43,6 +43,11 @@ pub(crate) struct ConsumerRecord {
 }
 
 impl ConsumerRecord {
+    /// How far its partition is once it is processed.
+    pub fn handed(&self) -> Vec<HandedOffset> {
+        self.shared.core.handed(self.at..self.at + 1)
+    }
+
     #[inline]
     fn view(&self) -> PyResult<RecordView<'_>> {
         self.shared
@@ -167,8 +172,13 @@ impl Batch {
         Batch { shared, start, end }
     }
 
+    /// How far the partitions are once its records are processed.
+    pub fn handed(&self) -> Vec<HandedOffset> {
+        self.shared.core.handed(self.start..self.end)
+    }
+
     pub fn empty(py: Python<'_>) -> Self {
-        Batch::new(Shared::new(py, ottla_bindings_core::Batch::default()), 0, 0)
+        Batch::new(Shared::new(py, Arc::default()), 0, 0)
     }
 
     fn views(&self) -> impl Iterator<Item = RecordView<'_>> + Clone {

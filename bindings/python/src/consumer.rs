@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
 use ottla::ListedOffset;
-use ottla_bindings_core::{Polled, RecordView, TopicPartition, guard};
+use ottla_bindings_core::{Event, Polled, RecordView, TopicPartition, guard};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::batch::{Batch, ConsumerRecord, Shared, leaf, pair};
 use crate::bridge::{Bridge, lock};
 use crate::errors::{call, raise};
+use crate::group;
 use crate::input;
 use crate::operation::{Operation, block};
 
@@ -24,8 +25,10 @@ pub(crate) struct Consumer {
     inner: OnceLock<Inner>,
 }
 
-struct Inner {
-    core: ottla_bindings_core::Consumer,
+pub(crate) struct Inner {
+    pub core: ottla_bindings_core::Consumer,
+    /// Whether it has a `group.id`.
+    pub in_group: bool,
     bridge: Option<Py<Bridge>>,
     waiting: Mutex<Waiting>,
 }
@@ -84,6 +87,12 @@ impl Waiting {
         firsts
     }
 
+    /// How many records of the batch were handed out, and how many of those are processed: all but the last one.
+    fn counts(&self) -> Option<(usize, usize)> {
+        self.batch.as_ref()?;
+        Some((self.next, self.next.saturating_sub(1)))
+    }
+
     fn rest(&mut self, most: Option<usize>) -> Option<Batch> {
         let batch = self.batch.take()?;
         let (start, end) = (self.next, batch.core.len());
@@ -101,13 +110,14 @@ impl Waiting {
 
 enum Found {
     Records(Arc<Shared>),
+    Event(Event),
     Nothing,
     Closed,
 }
 
 impl Consumer {
     #[inline]
-    fn inner(&self) -> PyResult<&Inner> {
+    pub(crate) fn inner(&self) -> PyResult<&Inner> {
         self.inner
             .get()
             .ok_or_else(|| PyRuntimeError::new_err("this consumer was not initialised: call super().__init__()"))
@@ -120,6 +130,7 @@ impl Inner {
         let polled = py.detach(|| guard(|| self.core.try_poll(most)));
         Ok(match polled.map_err(|error| raise(py, &error, 1))? {
             Polled::Records(batch) => Found::Records(Shared::new(py, batch)),
+            Polled::Event(event) => Found::Event(event),
             Polled::Nothing => Found::Nothing,
             Polled::Closed => Found::Closed,
         })
@@ -129,15 +140,36 @@ impl Inner {
     /// code then.
     #[inline]
     fn next_waiting(&self) -> Option<ConsumerRecord> {
-        lock(&self.waiting).next()
+        let record = lock(&self.waiting).next();
+        if self.in_group
+            && let Some(record) = &record
+        {
+            // Who asks for this one is done with those before it.
+            self.core.processed(record.at);
+        }
+        record
     }
 
     /// Gives back what waits, so that the core's positions are those of the application.
     fn give_back(&self) -> Result<(), ottla_bindings_core::Error> {
-        for (partition, offset) in lock(&self.waiting).give_back() {
-            self.core.seek(&partition, offset)?;
+        let (counts, firsts) = {
+            let mut waiting = lock(&self.waiting);
+            (waiting.counts(), waiting.give_back())
+        };
+        match counts {
+            Some((out, done)) => self.core.give_back(done, out, &firsts),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// How many records of the last batch were handed out, and how many of those are processed, if not all were.
+    pub(crate) fn counts(&self) -> Option<(usize, usize)> {
+        lock(&self.waiting).counts()
+    }
+
+    /// Hands out nothing more.
+    pub(crate) fn drop_waiting(&self) {
+        lock(&self.waiting).batch = None;
     }
 
     fn operation(
@@ -176,6 +208,7 @@ impl Consumer {
         let assign = input::partitions(assign)?;
         let core = call(py, || ottla_bindings_core::Consumer::start(pairs, assign, waker))?;
         let inner = Inner {
+            in_group: core.has_group(),
             core,
             bridge,
             waiting: Mutex::default(),
@@ -209,45 +242,57 @@ impl Consumer {
         slf.call_method0("_anext_slowly").map(Bound::unbind)
     }
 
-    /// The next record, if one is here. Raises StopAsyncIteration once the consumer is closed.
-    fn _next_nowait(&self, py: Python<'_>) -> PyResult<Option<ConsumerRecord>> {
+    /// The next record if one is here, or an event to be told first. Raises StopAsyncIteration once the consumer is closed.
+    fn _next_nowait<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let inner = self.inner()?;
         if let Some(record) = inner.next_waiting()
             && !inner.core.is_closed()
         {
-            return Ok(Some(record));
+            return Ok(Some(Bound::new(py, record)?.into_any()));
         }
         match inner.poll(py, None)? {
             Found::Records(batch) => {
-                let mut waiting = lock(&inner.waiting);
-                waiting.fill(batch);
-                Ok(waiting.next())
+                let record = {
+                    let mut waiting = lock(&inner.waiting);
+                    waiting.fill(batch);
+                    waiting.next()
+                };
+                record.map(|record| Ok(Bound::new(py, record)?.into_any())).transpose()
             }
+            Found::Event(event) => group::event(py, &event).map(Some),
             Found::Nothing => Ok(None),
             Found::Closed => Err(PyStopAsyncIteration::new_err(())),
         }
     }
 
-    /// What is here, at most `most` records; None if the consumer is closed.
+    /// What is here, at most `most` records, or an event to be told first; None if the consumer is closed.
     #[pyo3(signature = (most=None))]
-    fn _poll_nowait(&self, py: Python<'_>, most: Option<usize>) -> PyResult<Option<Batch>> {
+    fn _poll_nowait<'py>(&self, py: Python<'py>, most: Option<usize>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let inner = self.inner()?;
         if inner.core.is_closed() {
             call(py, || inner.core.arm())?; // a fork is an error, an end is none
             return Ok(None);
         }
-        let rest = lock(&inner.waiting).rest(most);
-        if rest.is_some() {
-            return Ok(rest);
+        let (rest, out) = {
+            let mut waiting = lock(&inner.waiting);
+            let out = waiting.next;
+            (waiting.rest(most), out)
+        };
+        if let Some(rest) = rest {
+            // Who polls is done with what came before.
+            inner.core.processed(out);
+            return Ok(Some(Bound::new(py, rest)?.into_any()));
         }
-        Ok(match inner.poll(py, most)? {
+        let batch = match inner.poll(py, most)? {
             Found::Records(batch) => {
                 let end = batch.core.len();
-                Some(Batch::new(batch, 0, end))
+                Batch::new(batch, 0, end)
             }
-            Found::Nothing => Some(Batch::empty(py)),
-            Found::Closed => None,
-        })
+            Found::Event(event) => return group::event(py, &event).map(Some),
+            Found::Nothing => Batch::empty(py),
+            Found::Closed => return Ok(None),
+        };
+        Ok(Some(Bound::new(py, batch)?.into_any()))
     }
 
     /// Waits until there may be something.
@@ -416,7 +461,7 @@ impl Consumer {
     /// Ends it. Whoever waits in it is woken.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner()?;
-        lock(&inner.waiting).batch = None;
+        inner.drop_waiting();
         call(py, || inner.core.close())
     }
 
@@ -441,12 +486,12 @@ fn listed_offset(listed: &ListedOffset) -> Option<(i64, Option<i64>, Option<i32>
         .map(|offset| (offset, listed.timestamp, listed.leader_epoch))
 }
 
-fn list<'py>(py: Python<'py>, partitions: &[TopicPartition]) -> PyResult<Bound<'py, PyList>> {
+pub(crate) fn list<'py>(py: Python<'py>, partitions: &[TopicPartition]) -> PyResult<Bound<'py, PyList>> {
     let pairs = partitions.iter().map(|of| pair(py, of)).collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, pairs)
 }
 
-fn object<T>(bound: Bound<'_, T>) -> PyResult<Py<PyAny>> {
+pub(crate) fn object<T>(bound: Bound<'_, T>) -> PyResult<Py<PyAny>> {
     Ok(bound.into_any().unbind())
 }
 
@@ -462,6 +507,9 @@ fn next_slowly(slf: &Bound<'_, Consumer>, inner: &Inner) -> PyResult<ConsumerRec
                 if let Some(record) = waiting.next() {
                     return Ok(record);
                 }
+            }
+            Found::Event(event) => {
+                slf.call_method1("_handle", (group::event(py, &event)?,))?;
             }
             Found::Nothing => block(py, inner.core.arrived())?,
             Found::Closed => return Err(PyStopIteration::new_err(())),

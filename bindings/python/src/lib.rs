@@ -11,7 +11,8 @@
 //! | `receipts`, `producer` | sending from threads |
 //! | `bridge`, `async_producer` | one event loop: its wake-up, its futures; sending from it |
 //! | `consumer`, `batch`, `arrow` | receiving |
-//! | `admin`, `cluster` | topics; the embedded broker |
+//! | `group` | what a consumer does in a group |
+//! | `admin`, `cluster` | topics and groups; the embedded broker |
 //! | `process` | log, exit, the command |
 //!
 //! The lock of the interpreter is never taken by a thread of the runtime, and never released for a record: only by calls that wait.
@@ -24,6 +25,7 @@ mod bridge;
 mod cluster;
 mod consumer;
 mod errors;
+mod group;
 mod input;
 mod operation;
 mod process;
@@ -47,6 +49,13 @@ mod _native {
     use super::cluster::Cluster;
     #[pymodule_export]
     use super::consumer::{Consumer, Ready};
+    #[pymodule_export]
+    use super::group::{
+        group_acknowledge, group_commit, group_commit_batch, group_commit_in_background, group_commit_offsets,
+        group_commit_record, group_committed, group_enforce_rebalance, group_extend_poll, group_finish,
+        group_group_metadata, group_health, group_in_group, group_progress, group_store_batch, group_store_offsets,
+        group_store_record, group_subscribe, group_subscribe_pattern, group_subscription, group_unsubscribe,
+    };
     #[pymodule_export]
     use super::operation::Operation;
     #[pymodule_export]

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def filled(servers: str, topic: str) -> str:
     return topic
 
 
-def earliest(servers: str, topic: str, **keys: str) -> ottla.Consumer:
+def earliest(servers: str, topic: str, **keys: Any) -> ottla.Consumer:
     return ottla.Consumer(servers, assign=[(topic, 0)], auto_offset_reset="earliest", **keys)
 
 
@@ -162,11 +163,6 @@ def test_records_outlive_their_consumer(cluster: Cluster, servers: str, filled: 
 def test_either_topics_or_partitions(servers: str) -> None:
     with pytest.raises(ValueError):
         ottla.Consumer(servers, assign=[("t", 0)], topics=["t"])
-
-
-def test_groups_are_refused_with_their_reason(servers: str) -> None:
-    with pytest.raises(ottla.ConfigError, match=r"group\.id"):
-        ottla.Consumer(servers, group="maps", topics=["t"])
 
 
 def test_a_batch_becomes_arrow_columns(servers: str, new_topic: Callable[..., str]) -> None:

@@ -54,6 +54,12 @@ impl Consumer {
 
     /// As [`Consumer::close`], leaving the group or not as `mode` says (KIP-1092).
     pub async fn close_with(self, deadline: Duration, mode: LeaveMode) -> ConsumerClosed {
+        self.finish(deadline, mode).await
+    }
+
+    /// As [`Consumer::close_with`], for a consumer that several hands share: whoever else polls it is told that it is
+    /// closed. A second call has nothing left to commit.
+    pub async fn finish(&self, deadline: Duration, mode: LeaveMode) -> ConsumerClosed {
         let shared = &self.shared;
         shared.closed.send_replace(true);
         let Some(group) = &shared.group else {

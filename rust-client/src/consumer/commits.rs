@@ -23,7 +23,7 @@ use super::committed::{OffsetAndMetadata, commit};
 use super::fetcher::Shared;
 use super::group::{Group, GroupState, Revocation, chosen, gone};
 use super::rebalance::ConsumerEvent;
-use super::records::ConsumerRecords;
+use super::records::{ConsumerRecords, HandedOffset};
 use super::stored::Choice;
 use super::{Consumer, no_group};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,12 +161,21 @@ impl Consumer {
     /// As [`Consumer::commit`]; [`ErrorKind::Fenced`] for records of a partition that was given up since they were handed
     /// over, even if it has come back.
     pub async fn commit_records(&self, records: &ConsumerRecords) -> Result<()> {
+        self.commit_handed(records.runs().map(|run| run.handed())).await
+    }
+
+    /// As [`Consumer::commit_records`], for a part of what a poll handed over; see
+    /// [`RecordRun::handed`](super::RecordRun::handed).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commit_handed(&self, handed: impl IntoIterator<Item = HandedOffset>) -> Result<()> {
         let begun = self.enqueue(|_, state| {
             let mut choice = Choice::new();
-            for chunk in &records.chunks {
-                let offset = OffsetAndMetadata::new(chunk.next_offset).leader_epoch(chunk.leader_epoch);
-                let chosen = chosen(&self.shared, state, &chunk.partition, offset, Some(chunk.assignment))?;
-                choice.insert(chunk.partition.clone(), chosen);
+            for handed in handed {
+                let offset = OffsetAndMetadata::new(handed.offset).leader_epoch(handed.leader_epoch);
+                let chosen = chosen(&self.shared, state, &handed.partition, offset, Some(handed.assignment))?;
+                choice.insert(handed.partition, chosen);
             }
             Ok(choice)
         });
@@ -208,18 +217,27 @@ impl Consumer {
     /// # Errors
     /// As there, also for records of a partition that was given up since they were handed over.
     pub fn store_records(&self, records: &ConsumerRecords) -> Result<()> {
+        self.store_handed(records.runs().map(|run| run.handed()))
+    }
+
+    /// As [`Consumer::store_records`], for a part of what a poll handed over; see
+    /// [`RecordRun::handed`](super::RecordRun::handed).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store_handed(&self, handed: impl IntoIterator<Item = HandedOffset>) -> Result<()> {
         let group = self.group()?;
         let now = self.shared.client.now();
         let mut state = group.lock();
         state.membership.handle_poll(now);
         let mut outcome = Ok(());
-        for chunk in &records.chunks {
-            let offset = OffsetAndMetadata::new(chunk.next_offset).leader_epoch(chunk.leader_epoch);
-            let current = self.shared.lock().subscription.assignment_of(&chunk.partition);
-            if current == Some(chunk.assignment) {
-                state.stored.note(&chunk.partition, chunk.assignment, offset, now);
+        for handed in handed {
+            let offset = OffsetAndMetadata::new(handed.offset).leader_epoch(handed.leader_epoch);
+            let current = self.shared.lock().subscription.assignment_of(&handed.partition);
+            if current == Some(handed.assignment) {
+                state.stored.note(&handed.partition, handed.assignment, offset, now);
             } else {
-                outcome = outcome.and(Err(gone(&chunk.partition, chunk.next_offset)));
+                outcome = outcome.and(Err(gone(&handed.partition, handed.offset)));
             }
         }
         drop(state);

@@ -70,7 +70,7 @@ pub(crate) use offsets::{EARLIEST, LATEST, Queries, list_offsets_until};
 pub use processed::ProcessedOffsets;
 pub use progress::{ConsumerHealth, GroupHealth, PartitionProgress, PartitionState};
 pub use rebalance::{ConsumerEvent, Rebalance, RebalanceListener};
-pub use records::{ConsumerRecord, ConsumerRecords, Iter, OwnedHeader, OwnedRecord, RecordRun};
+pub use records::{ConsumerRecord, ConsumerRecords, HandedOffset, Iter, OwnedHeader, OwnedRecord, RecordRun};
 pub use subscribing::ConsumerGroupMetadata;
 
 /// Reads records: of partitions that it assigns to itself, or as a member of a group, which shares the partitions of topics

@@ -149,9 +149,63 @@ impl<'a> RecordRun<'a> {
         self.chunk.leader_epoch
     }
 
+    /// How far its partition is once all of these records are processed.
+    pub fn handed(&self) -> HandedOffset {
+        HandedOffset {
+            partition: self.chunk.partition.clone(),
+            offset: self.chunk.next_offset,
+            leader_epoch: self.chunk.leader_epoch,
+            assignment: self.chunk.assignment,
+        }
+    }
+
     /// Whose clock the timestamps are.
     pub fn timestamp_type(&self) -> TimestampType {
         self.chunk.origin.timestamp_type()
+    }
+}
+
+/// How far a partition is, and under which assignment of it: what to store or commit once the records before are
+/// processed. Worth nothing after the partition was given up, even if it has come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOffset {
+    pub(super) partition: TopicPartition,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) assignment: u64,
+}
+
+impl HandedOffset {
+    /// Of its parts, for who kept them elsewhere.
+    pub fn new(partition: TopicPartition, offset: i64, leader_epoch: i32, assignment: u64) -> Self {
+        HandedOffset {
+            partition,
+            offset,
+            leader_epoch,
+            assignment,
+        }
+    }
+
+    /// The partition.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The offset of the first record that is not processed.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// The number of the assignment, which means nothing but that it is another one after each.
+    pub fn assignment(&self) -> u64 {
+        self.assignment
+    }
+
+    /// The same for the case that only what lies before `offset` is processed.
+    #[must_use]
+    pub fn before(mut self, offset: i64) -> Self {
+        self.offset = self.offset.min(offset);
+        self
     }
 }
 

@@ -8,8 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _config, _native, _process
-from ._types import OffsetAndTimestamp, TopicPartition
+from . import _config, _group, _native, _process
+from ._types import (
+    ConsumerClosed,
+    ConsumerGroupMetadata,
+    OffsetAndMetadata,
+    OffsetAndTimestamp,
+    PartitionProgress,
+    TopicPartition,
+)
 from .errors import KafkaError
 
 if TYPE_CHECKING:
@@ -24,12 +31,19 @@ def found(
 
 
 class Consumer(_native.Consumer):
-    """Receives the records of partitions, which are given (`assign`) or all those of some topics (`topics`).
+    """Receives the records of partitions: as a member of a group (`group`, `topics` or `pattern`), of those that are given
+    (`assign`), or of all those of some topics (`topics` without a group).
 
     Iterate over it for single records, over `batches()` for many at a time: `for record in consumer`. The client fetches
     ahead; a position moves only when records are handed out. Where there is no position, `auto_offset_reset` says where to
     begin (`latest` is the default, as in Kafka). Iterating ends when the consumer is closed, and raises what befell a
     partition, once; iterating again goes on.
+
+    In a group a record is processed when the next one is asked for: a loop whose body raises does not count its record. What
+    is processed is committed by itself (`enable_auto_commit`, the default), before partitions go to another member, and by
+    `close`. `on_assigned(consumer, partitions)`, `on_revoked` and `on_lost` (by default `on_revoked`) are called within the
+    application's own calls, never elsewhere; partitions go to others when `on_revoked` has returned. `on_event(consumer,
+    event)` hears of the rest. That the membership was lost is a `FencedError` of one call as well.
 
     Calls may come from several threads; `close` wakes whoever waits.
     """
@@ -41,9 +55,16 @@ class Consumer(_native.Consumer):
         *,
         assign: Iterable[TopicPartition] = (),
         topics: Iterable[str] = (),
+        pattern: str | None = None,
+        on_assigned: _group.Told[Consumer] | None = None,
+        on_revoked: _group.Told[Consumer] | None = None,
+        on_lost: _group.Told[Consumer] | None = None,
+        on_event: _group.Heard[Consumer] | None = None,
         **keys: ConfigValue,
     ) -> None:
         self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._pattern = pattern
+        self._listeners = _group.Listeners(on_assigned, on_revoked, on_lost, on_event)
         self._is_ready = False
         assign = list(assign)
         if assign and self._topics:
@@ -54,9 +75,18 @@ class Consumer(_native.Consumer):
     def _ready(self) -> None:
         if not self._is_ready:
             self._connected().wait()
-            if self._topics:
+            if self._pattern is not None or (self._topics and _native.group_in_group(self)):
+                _group.subscribe(self, self._topics, self._pattern)
+            elif self._topics:
                 self._assign_topics(self._topics).wait()
             self._is_ready = True
+
+    def _handle(self, event: _native._Event) -> None:
+        try:
+            self._listeners.tell(self, event)
+        finally:
+            if event[0] == "revoked" and not self.closed:
+                _native.group_acknowledge(self)
 
     def connected(self) -> None:
         """Waits until the consumer has connected and knows its partitions."""
@@ -76,6 +106,9 @@ class Consumer(_native.Consumer):
             batch = self._poll_nowait(max_records)
             if batch is None:
                 return _native.Batch()
+            if isinstance(batch, tuple):
+                self._handle(batch)
+                continue
             if len(batch) > 0:
                 return batch
             left = None if end is None else end - time.monotonic()
@@ -94,9 +127,78 @@ class Consumer(_native.Consumer):
             if len(batch) > 0 or not self.closed:
                 yield batch
 
+    def subscribe(self, topics: Iterable[str] = (), *, pattern: str | None = None) -> None:
+        """Reads these topics as a member of the group instead of those before, or all whose whole name matches `pattern`.
+        Partitions come with a later call that asks for records."""
+        self._topics, self._pattern = [], None
+        self._ready()
+        _group.subscribe(self, topics, pattern)
+
+    def unsubscribe(self, timeout: float | None = None) -> None:
+        """Commits what is processed, lets go of all partitions and leaves the group."""
+        self._ready()
+        self._listeners.let_go(self)
+        _native.group_unsubscribe(self).wait(timeout)
+
+    def subscription(self) -> list[str]:
+        """The topics subscribed to, in order."""
+        self._ready()
+        return _native.group_subscription(self)
+
+    def commit(self, what: _group.What | None = None, timeout: float | None = None) -> None:
+        """Commits all records that were handed out; with `enable_auto_offset_store=False` what was stored. Or the offsets
+        after a batch or a record, or those of a mapping. Raises `FencedError` when the group went on without this consumer:
+        nothing is overwritten then."""
+        self._ready()
+        _group.committing(self, what).wait(timeout)
+
+    def commit_async(self) -> None:
+        """Begins to commit as `commit()`, and does not wait. `on_event` hears of a failure."""
+        self._ready()
+        _native.group_commit_in_background(self)
+
+    def store_offsets(self, what: _group.What) -> None:
+        """Says that records, or what lies before the offsets of a mapping, are processed: the next commit takes them. For
+        `enable_auto_offset_store=False`."""
+        self._ready()
+        _group.store(self, what)
+
+    def committed(
+        self, partitions: Iterable[TopicPartition], timeout: float | None = None
+    ) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        """The committed offset of each partition, asked of the group's coordinator; None for none."""
+        self._ready()
+        return _group.committed(_native.group_committed(self, list(partitions)).wait(timeout))
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """Who this consumer is in its group."""
+        self._ready()
+        return _group.metadata(self)
+
+    def enforce_rebalance(self, reason: str = "") -> None:
+        """Has the group divide its partitions anew, for a reason that only the application knows. Does not wait."""
+        self._ready()
+        _native.group_enforce_rebalance(self, reason)
+
+    def extend_poll(self, seconds: float) -> None:
+        """Says that processing goes on and records will be asked for within so many seconds, whatever
+        `max.poll.interval.ms` is."""
+        self._ready()
+        _native.group_extend_poll(self, seconds)
+
+    def progress(self) -> list[PartitionProgress]:
+        """How far each partition is, and why it does not move."""
+        self._ready()
+        return _group.progress(self)
+
+    def health(self) -> dict[str, Any]:
+        """How the consumer is: its place in the group, its partitions, its memory."""
+        self._ready()
+        return _group.health(self)
+
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Reads exactly these partitions from now on."""
-        self._topics = []
+        self._topics, self._pattern = [], None
         self._ready()
         self._assign(list(partitions))
 
@@ -176,9 +278,19 @@ class Consumer(_native.Consumer):
         self._ready()
         return self._partitions_for(topic).wait(timeout)
 
-    def close(self) -> None:
-        """Ends it, and wakes whoever waits in it. May be called again. Records that were handed out stay valid."""
-        self._close()
+    def close(self, timeout: float = 10.0) -> ConsumerClosed:
+        """Ends it, and wakes whoever waits in it. May be called again. Records that were handed out stay valid.
+
+        In a group it calls `on_revoked`, commits what is processed and leaves, within `timeout` seconds, and tells what it
+        did. The record that was handed out last is not processed: a last `commit()` says that it is."""
+        if self.closed or not _native.group_in_group(self):
+            self._close()
+            return _group.NOTHING_TO_LEAVE
+        try:
+            self._listeners.let_go(self)
+        finally:
+            told = _native.group_finish(self, timeout).wait()
+        return ConsumerClosed(*told)
 
     def _stop_waiting(self) -> None:
         try:

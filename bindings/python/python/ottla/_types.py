@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from .errors import KafkaError
 
 
 class Buffer(Protocol):
@@ -58,6 +61,110 @@ class OffsetAndTimestamp(NamedTuple):
     offset: int
     timestamp: int | None
     leader_epoch: int | None
+
+
+class OffsetAndMetadata(NamedTuple):
+    """An offset as it is committed: that of the next record to read."""
+
+    offset: int
+    metadata: str = ""
+    """Any words of the application."""
+    leader_epoch: int | None = None
+
+
+Offset: TypeAlias = int | OffsetAndMetadata
+"""An offset to commit."""
+
+
+class PartitionProgress(NamedTuple):
+    """How far a partition is, and why it does not move if it does not."""
+
+    topic: str
+    partition: int
+    position: int | None
+    committed: int | None
+    lag: int | None
+    state: str
+    """`fetching`, `buffered`, `at_end`, `paused`, `awaits_leader`, `revoked_awaits_application`, ..."""
+    error: str | None
+    since_ms: int
+    """For how long it has been doing that."""
+
+
+class ConsumerEvent(NamedTuple):
+    """Something that happened to a consumer, beside partitions that come and go."""
+
+    kind: str
+    """`rebalancing`, `commit_failed` or `stalled`."""
+    partitions: list[TopicPartition]
+    error: KafkaError | None
+    """Why a commit failed that nobody waited for."""
+    reason: str | None
+    """Why a rebalance begins."""
+    progress: PartitionProgress | None
+    """How the partition stands that has records and does not move."""
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """Who a consumer is in its group."""
+
+    group_id: str
+    generation_id: int
+    """The generation, or the member epoch; -1 while it is no member."""
+    member_id: str
+    group_instance_id: str | None
+
+
+class ConsumerClosed(NamedTuple):
+    """What closing a consumer did."""
+
+    committed: dict[TopicPartition, int]
+    """The offsets that it committed."""
+    unprocessed: dict[TopicPartition, int]
+    """Partitions of which records were handed out that are not known to be processed, with the offset after the last one."""
+    finished: bool
+    """Whether the group was left in time; otherwise it waits for this member until its session ends."""
+    error: KafkaError | None
+    """Why offsets could not be committed, if they could not."""
+
+
+class GroupListing(NamedTuple):
+    """A group of the cluster, in the broker's words."""
+
+    group_id: str
+    group_type: str
+    protocol_type: str
+    state: str
+
+
+class MemberDescription(NamedTuple):
+    """A member of a group."""
+
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    host: str
+    rack_id: str | None
+    member_epoch: int | None
+    subscription: list[str]
+    subscription_pattern: str | None
+    assignment: list[TopicPartition]
+    target_assignment: list[TopicPartition] | None
+
+
+class ConsumerGroupDescription(NamedTuple):
+    """A group with its members."""
+
+    group_id: str
+    group_type: str
+    """`classic` or `consumer`."""
+    state: str
+    protocol_type: str
+    assignor: str
+    coordinator: int | None
+    group_epoch: int | None
+    assignment_epoch: int | None
+    members: list[MemberDescription]
 
 
 class NewTopic(NamedTuple):

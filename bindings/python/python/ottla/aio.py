@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 import select
 import threading
 import warnings
@@ -24,15 +25,21 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from . import _admin, _config, _native, _process
+from . import _admin, _config, _group, _native, _process
 from ._consumer import found
 from ._types import (
     Closed,
     ClusterDescription,
+    ConsumerClosed,
+    ConsumerGroupDescription,
+    ConsumerGroupMetadata,
     CreatedTopic,
     Flushed,
+    GroupListing,
     NewTopic,
+    OffsetAndMetadata,
     OffsetAndTimestamp,
+    PartitionProgress,
     TopicDescription,
     TopicListing,
     TopicPartition,
@@ -40,7 +47,7 @@ from ._types import (
 from .errors import ClosedError, KafkaError, TimeoutError
 
 if TYPE_CHECKING:
-    from ._types import Bytes, ConfigValue, Headers
+    from ._types import Bytes, ConfigValue, Headers, Offset
 
 __all__ = ["Admin", "Consumer", "Producer"]
 
@@ -228,7 +235,8 @@ class Producer(_OnLoop, _native.AsyncProducer):
 class Consumer(_OnLoop, _native.Consumer):
     """Receives records on an event loop; see `ottla.Consumer`. Use it with `async with`, or call `close`.
 
-    `async for record in consumer`, or `async for batch in consumer.batches()`. A wait that is cancelled loses no record.
+    `async for record in consumer`, or `async for batch in consumer.batches()`. A wait that is cancelled loses no record. The
+    functions that are told of a group may be coroutine functions; they run on the loop, within the application's own calls.
     """
 
     def __init__(
@@ -238,9 +246,16 @@ class Consumer(_OnLoop, _native.Consumer):
         *,
         assign: Iterable[TopicPartition] = (),
         topics: Iterable[str] = (),
+        pattern: str | None = None,
+        on_assigned: _group.Told[Consumer] | None = None,
+        on_revoked: _group.Told[Consumer] | None = None,
+        on_lost: _group.Told[Consumer] | None = None,
+        on_event: _group.Heard[Consumer] | None = None,
         **keys: ConfigValue,
     ) -> None:
         self._topics = [topics] if isinstance(topics, str) else list(topics)
+        self._pattern = pattern
+        self._listeners = _group.Listeners(on_assigned, on_revoked, on_lost, on_event)
         self._is_ready = False
         self._bridge = _native.Bridge()
         assign = list(assign)
@@ -252,9 +267,20 @@ class Consumer(_OnLoop, _native.Consumer):
     async def _ready(self) -> None:
         if not self._is_ready:
             await self._await(self._connected())
-            if self._topics:
+            if self._pattern is not None or (self._topics and _native.group_in_group(self)):
+                _group.subscribe(self, self._topics, self._pattern)
+            elif self._topics:
                 await self._await(self._assign_topics(self._topics))
             self._is_ready = True
+
+    async def _handle(self, event: _native._Event) -> None:
+        try:
+            told = self._listeners.tell(self, event)
+            if inspect.isawaitable(told):
+                await told
+        finally:
+            if event[0] == "revoked" and not self.closed:
+                _native.group_acknowledge(self)
 
     async def connected(self) -> None:
         """Waits until the consumer has connected and knows its partitions."""
@@ -268,9 +294,14 @@ class Consumer(_OnLoop, _native.Consumer):
     async def _anext_slowly(self) -> _native.ConsumerRecord:
         await self._ready()
         self._bridge.check()
-        while (record := self._next_nowait()) is None:
-            await self._arrival()
-        return record
+        while True:
+            record = self._next_nowait()
+            if record is None:
+                await self._arrival()
+            elif isinstance(record, tuple):
+                await self._handle(record)
+            else:
+                return record
 
     async def poll(self, timeout: float | None = None, max_records: int | None = None) -> _native.Batch:
         """As `ottla.Consumer.poll`."""
@@ -282,6 +313,9 @@ class Consumer(_OnLoop, _native.Consumer):
                     batch = self._poll_nowait(max_records)
                     if batch is None:
                         return _native.Batch()
+                    if isinstance(batch, tuple):
+                        await self._handle(batch)
+                        continue
                     if len(batch) > 0:
                         return batch
                     await self._arrival()
@@ -299,9 +333,73 @@ class Consumer(_OnLoop, _native.Consumer):
             if len(batch) > 0 or not self.closed:
                 yield batch
 
+    async def subscribe(self, topics: Iterable[str] = (), *, pattern: str | None = None) -> None:
+        """As `ottla.Consumer.subscribe`."""
+        self._topics, self._pattern = [], None
+        await self._ready()
+        _group.subscribe(self, topics, pattern)
+
+    async def unsubscribe(self) -> None:
+        """Commits what is processed, lets go of all partitions and leaves the group."""
+        await self._ready()
+        told = self._listeners.let_go(self)
+        if inspect.isawaitable(told):
+            await told
+        await self._await(_native.group_unsubscribe(self))
+
+    async def subscription(self) -> list[str]:
+        """The topics subscribed to, in order."""
+        await self._ready()
+        return _native.group_subscription(self)
+
+    async def commit(self, what: _group.What | None = None) -> None:
+        """As `ottla.Consumer.commit`."""
+        await self._ready()
+        await self._await(_group.committing(self, what))
+
+    async def commit_async(self) -> None:
+        """Begins to commit as `commit()`, and does not wait for it. `on_event` hears of a failure."""
+        await self._ready()
+        _native.group_commit_in_background(self)
+
+    async def store_offsets(self, what: _group.What) -> None:
+        """As `ottla.Consumer.store_offsets`."""
+        await self._ready()
+        _group.store(self, what)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        """The committed offset of each partition, asked of the group's coordinator; None for none."""
+        await self._ready()
+        return _group.committed(await self._await(_native.group_committed(self, list(partitions))))
+
+    async def group_metadata(self) -> ConsumerGroupMetadata:
+        """Who this consumer is in its group."""
+        await self._ready()
+        return _group.metadata(self)
+
+    async def enforce_rebalance(self, reason: str = "") -> None:
+        """Has the group divide its partitions anew, for a reason that only the application knows. Does not wait for it."""
+        await self._ready()
+        _native.group_enforce_rebalance(self, reason)
+
+    async def extend_poll(self, seconds: float) -> None:
+        """As `ottla.Consumer.extend_poll`."""
+        await self._ready()
+        _native.group_extend_poll(self, seconds)
+
+    async def progress(self) -> list[PartitionProgress]:
+        """How far each partition is, and why it does not move."""
+        await self._ready()
+        return _group.progress(self)
+
+    async def health(self) -> dict[str, Any]:
+        """How the consumer is: its place in the group, its partitions, its memory."""
+        await self._ready()
+        return _group.health(self)
+
     async def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Reads exactly these partitions from now on."""
-        self._topics = []
+        self._topics, self._pattern = [], None
         await self._ready()
         self._assign(list(partitions))
 
@@ -377,11 +475,22 @@ class Consumer(_OnLoop, _native.Consumer):
         await self._ready()
         return await self._await(self._partitions_for(topic))
 
-    async def close(self) -> None:
-        """Ends it, and wakes whoever waits in it. May be called again. Records that were handed out stay valid."""
-        self._close()
-        self._bridge.drain()
-        self._unbind()
+    async def close(self, timeout: float = 10.0) -> ConsumerClosed:
+        """As `ottla.Consumer.close`."""
+        told: tuple[Any, ...] = _group.NOTHING_TO_LEAVE
+        try:
+            if not self.closed and _native.group_in_group(self) and self._is_ready:
+                try:
+                    letting_go = self._listeners.let_go(self)
+                    if inspect.isawaitable(letting_go):
+                        await letting_go
+                finally:
+                    told = await self._await(_native.group_finish(self, timeout))
+        finally:
+            self._close()
+            self._bridge.drain()
+            self._unbind()
+        return ConsumerClosed(*told)
 
     async def __aenter__(self) -> Self:
         self._bind()
@@ -430,6 +539,38 @@ class Admin(_OnLoop, _native.Admin):
     async def describe_cluster(self) -> ClusterDescription:
         """The cluster's id and brokers."""
         return _admin.cluster(await self._await(self._describe_cluster()))
+
+    async def list_groups(self, states: Iterable[str] = (), types: Iterable[str] = ()) -> list[GroupListing]:
+        """All groups, or those in some states or of some types."""
+        return _admin.groups(await self._await(self._list_groups(list(states), list(types))))
+
+    async def describe_consumer_groups(
+        self, groups: Iterable[str]
+    ) -> dict[str, ConsumerGroupDescription | KafkaError]:
+        """States, members and assignments of groups."""
+        return _admin.described_groups(await self._await(self._describe_consumer_groups(list(groups))))
+
+    async def list_consumer_group_offsets(
+        self, group: str, *, require_stable: bool = False
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """All committed offsets of a group."""
+        return _admin.group_offsets(await self._await(self._list_consumer_group_offsets(group, require_stable)))
+
+    async def alter_consumer_group_offsets(
+        self, group: str, offsets: Mapping[TopicPartition, Offset]
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Commits offsets on behalf of a group that has no members."""
+        return await self._await(self._alter_consumer_group_offsets(group, _group.rows(offsets)))
+
+    async def delete_consumer_group_offsets(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, KafkaError | None]:
+        """Forgets committed offsets, of topics that no member of the group is subscribed to."""
+        return await self._await(self._delete_consumer_group_offsets(group, list(partitions)))
+
+    async def delete_consumer_groups(self, groups: Iterable[str]) -> dict[str, KafkaError | None]:
+        """Deletes groups without members, with all their committed offsets."""
+        return await self._await(self._delete_consumer_groups(list(groups)))
 
     async def close(self) -> None:
         """Closes the connections as soon as open calls have ended."""

@@ -1,0 +1,154 @@
+//! A member of a group as a skin uses it: what counts as processed, and when.
+
+use super::*;
+
+fn member(servers: &str, group: &str, more: &[(&str, &str)]) -> Consumer {
+    let mut keys = vec![
+        ("group.id", group),
+        ("auto.offset.reset", "earliest"),
+        ("heartbeat.interval.ms", "50"),
+    ];
+    keys.extend_from_slice(more);
+    let consumer = Consumer::start(pairs(servers, &keys), Vec::new(), waker(|| {})).unwrap();
+    done(consumer.connected()).unwrap();
+    consumer
+}
+
+fn fill(servers: &str, topic: &str, partitions: i32) {
+    create(servers, topic, partitions);
+    let producer = Producer::start(pairs(servers, &[]), waker(|| {})).unwrap();
+    for number in 0..20 {
+        let record = Record::to(topic).partition(number % partitions).value(b"v");
+        producer.send(record, Receipt::None).unwrap();
+    }
+    assert!(done(producer.flush(None)).unwrap().all_delivered());
+}
+
+/// The next records or event, as a skin waits for it.
+fn next(consumer: &Consumer, most: usize) -> Polled {
+    loop {
+        match consumer.try_poll(Some(most)).unwrap() {
+            Polled::Nothing => done(consumer.arrived()).unwrap(),
+            found => return found,
+        }
+    }
+}
+
+fn records(consumer: &Consumer, most: usize) -> Arc<Batch> {
+    loop {
+        match next(consumer, most) {
+            Polled::Records(batch) => return batch,
+            Polled::Event(Event::Revoked(_)) => consumer.acknowledge().unwrap(),
+            Polled::Event(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn committed(consumer: &Consumer, topic: &str) -> Option<i64> {
+    let of = TopicPartition::new(topic, 0);
+    let known = done(consumer.committed(vec![of.clone()])).unwrap();
+    known[&of].as_ref().map(|known| known.offset)
+}
+
+#[test]
+fn only_what_the_skin_reports_is_committed() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "told", 1);
+    let consumer = member(&servers, "g", &[("enable.auto.commit", "false")]);
+    consumer.subscribe(vec!["told".into()]).unwrap();
+    assert_eq!(records(&consumer, 6).len(), 6);
+    // Six wait in the skin, of which two were handed out.
+    done(consumer.commit(Some(2))).unwrap();
+    assert_eq!(committed(&consumer, "told"), Some(2));
+    // Who polls is done with all six.
+    let batch = records(&consumer, 6);
+    done(consumer.commit(Some(0))).unwrap();
+    assert_eq!(committed(&consumer, "told"), Some(6));
+    // A part of a batch, by its numbers.
+    done(consumer.commit_handed(batch.handed(1..4))).unwrap();
+    assert_eq!(committed(&consumer, "told"), Some(10));
+    // What the skin gives back is neither committed nor lost.
+    let firsts = [(TopicPartition::new("told", 0), 8)];
+    consumer.give_back(1, 2, &firsts).unwrap();
+    let again = records(&consumer, 1);
+    assert_eq!(again.get(0).unwrap().offset(), 8);
+    let closed = done(consumer.finish(Duration::from_secs(10), Some(0), Some(1))).unwrap();
+    assert!(closed.finished && closed.committed.is_empty());
+    assert_eq!(closed.unprocessed[&TopicPartition::new("told", 0)], 9);
+}
+
+#[test]
+fn closing_commits_what_is_processed_and_tells_the_rest() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "closed", 1);
+    let consumer = member(&servers, "g", &[]);
+    consumer.subscribe(vec!["closed".into()]).unwrap();
+    records(&consumer, 10);
+    let closed = done(consumer.finish(Duration::from_secs(10), Some(3), Some(4))).unwrap();
+    let of = TopicPartition::new("closed", 0);
+    assert_eq!((closed.committed[&of], closed.unprocessed[&of]), (3, 4));
+    let next = member(&servers, "g", &[]);
+    next.subscribe(vec!["closed".into()]).unwrap();
+    assert_eq!(records(&next, 1).get(0).unwrap().offset(), 3);
+}
+
+#[test]
+fn nothing_of_revoked_partitions_goes_on_before_the_skin_acknowledges() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "shared", 2);
+    let one = member(&servers, "g", &[]);
+    one.subscribe(vec!["shared".into()]).unwrap();
+    records(&one, 20);
+    let two = member(&servers, "g", &[]);
+    two.subscribe(vec!["shared".into()]).unwrap();
+    let revoked = loop {
+        match next(&one, 20) {
+            Polled::Event(Event::Revoked(partitions)) => break partitions,
+            Polled::Event(_) | Polled::Records(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!revoked.is_empty());
+    assert!(two.assignment().unwrap().is_empty());
+    // The application may still commit them.
+    let offsets = revoked
+        .iter()
+        .map(|of| (of.clone(), OffsetAndMetadata::new(5)))
+        .collect();
+    done(one.commit_offsets(offsets)).unwrap();
+    one.acknowledge().unwrap();
+    while one.assignment().unwrap().len() != 1 || two.assignment().unwrap().len() != 1 {
+        for consumer in [&one, &two] {
+            match consumer.try_poll(Some(1)).unwrap() {
+                Polled::Event(Event::Revoked(_)) => consumer.acknowledge().unwrap(),
+                Polled::Nothing => std::thread::yield_now(),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_key_for_storing_is_the_skins_and_what_the_program_said_counts() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "stored", 1);
+    let consumer = member(&servers, "g", &[("enable.auto.offset.store", "false")]);
+    consumer.subscribe(vec!["stored".into()]).unwrap();
+    let batch = records(&consumer, 4);
+    records(&consumer, 4);
+    done(consumer.commit(None)).unwrap();
+    assert_eq!(committed(&consumer, "stored"), None);
+    consumer.store_handed(batch.handed(0..3)).unwrap();
+    done(consumer.commit(None)).unwrap();
+    assert_eq!(committed(&consumer, "stored"), Some(3));
+    let wrong = pairs(&servers, &[("group.id", "g"), ("enable.auto.offset.store", "perhaps")]);
+    assert_eq!(
+        Consumer::start(wrong, Vec::new(), waker(|| {})).unwrap_err().kind(),
+        Kind::Config
+    );
+}

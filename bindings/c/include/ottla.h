@@ -80,6 +80,37 @@ typedef enum {
 } ottla_timestamp_type;
 
 /**
+ * What happened to a consumer in its group.
+ */
+typedef enum {
+    /**
+     * These partitions are assigned now, and nothing of them was handed over yet; there may be none.
+     */
+    OTTLA_EVENT_ASSIGNED = 0,
+    /**
+     * These partitions are given up: nothing of them is handed over any more. They go to other members when the callback has
+     * returned.
+     */
+    OTTLA_EVENT_REVOKED = 1,
+    /**
+     * These partitions belong to others already; `error` says why, and so does a poll that follows.
+     */
+    OTTLA_EVENT_LOST = 2,
+    /**
+     * A rebalance begins; `detail` says why.
+     */
+    OTTLA_EVENT_REBALANCING = 3,
+    /**
+     * Offsets could not be committed, and nobody waited for it: `error` says why.
+     */
+    OTTLA_EVENT_COMMIT_FAILED = 4,
+    /**
+     * A partition has records and does not move; `detail` is its progress in JSON, as in ottla_consumer_progress().
+     */
+    OTTLA_EVENT_STALLED = 5,
+} ottla_event_kind;
+
+/**
  * What functions return: OTTLA_OK, one of these numbers, or a broker's own error code (from -1 up, as in Kafka's list
  * of error codes; ours are all below -999). A number never changes its meaning. The kind of an error is always one of these,
  * also if a broker said it: see ottla_error_kind().
@@ -241,6 +272,11 @@ typedef struct ottla_consumer ottla_consumer;
  * it may be read from any thread until then.
  */
 typedef struct ottla_error ottla_error;
+
+/**
+ * Partitions. A plain pointer: whoever got it frees it once with ottla_partitions_free().
+ */
+typedef struct ottla_partitions ottla_partitions;
 
 /**
  * A producer. A handle: NULL, a freed or a wrong one is an error, never a crash.
@@ -459,6 +495,90 @@ typedef struct {
      */
     int32_t partition;
 } ottla_topic_partition;
+
+/**
+ * What a callback is told. Everything it points to lives until the callback returns.
+ */
+typedef struct {
+    /**
+     * sizeof(ottla_event) of the library.
+     */
+    size_t struct_size;
+    /**
+     * What happened.
+     */
+    ottla_event_kind kind;
+    /**
+     * The partitions that it is about.
+     */
+    const ottla_topic_partition *partitions;
+    /**
+     * How many.
+     */
+    size_t partition_count;
+    /**
+     * What went wrong, or NULL. It stays the library's.
+     */
+    const ottla_error *error;
+    /**
+     * More about it, or NULL.
+     */
+    const char *detail;
+} ottla_event;
+
+/**
+ * A function of the program that is told. It runs inside of ottla_consumer_poll(), ottla_consumer_unsubscribe() and
+ * ottla_consumer_close_within(), in the thread that calls them, and may use the consumer, but not poll, close or free it.
+ */
+typedef void (*ottla_event_cb)(ottla_consumer *consumer, const ottla_event *event, void *opaque);
+
+/**
+ * An offset to commit or to store: that of the next record to read.
+ */
+typedef struct {
+    /**
+     * The name of the topic.
+     */
+    const char *topic;
+    /**
+     * Words of the program to be kept with it, or NULL.
+     */
+    const char *metadata;
+    /**
+     * The offset.
+     */
+    int64_t offset;
+    /**
+     * The partition.
+     */
+    int32_t partition;
+    /**
+     * The leader epoch of the last record before it, or -1.
+     */
+    int32_t leader_epoch;
+} ottla_offset;
+
+/**
+ * What closing a consumer did. Begin with OTTLA_CLOSED_INIT.
+ */
+typedef struct {
+    /**
+     * sizeof(ottla_closed), set by the caller.
+     */
+    size_t struct_size;
+    /**
+     * For how many partitions offsets were committed.
+     */
+    size_t committed;
+    /**
+     * How many partitions have records that were handed over and are not known to be processed.
+     */
+    size_t unprocessed;
+    /**
+     * Whether all was done in time; otherwise the group waits for this member until its session ends.
+     */
+    bool finished;
+} ottla_closed;
 
 /**
  * A line of the log, valid until the function it is told to returns.
@@ -842,7 +962,9 @@ int32_t ottla_consumer_assign_topics(ottla_consumer *consumer,
  *
  * `*batch` is NULL after the time.
  * Ownership: the caller frees `*batch` with ottla_batch_free().
+ * In a group the records of earlier polls count as processed now, and the event callback runs in here.
  * Errors: what befell a partition, once: ottla_error_partition() says which, and the next call goes on;
+ * OTTLA_ERROR_FENCED, once, when the membership in the group was lost: the next call joins again;
  * OTTLA_ERROR_INTERRUPTED by ottla_consumer_wake(), which the next call does not repeat; OTTLA_ERROR_CLOSED.
  */
 int32_t ottla_consumer_poll(ottla_consumer *consumer, int32_t timeout_ms, ottla_batch **batch, ottla_error **error);
@@ -985,7 +1107,7 @@ int32_t ottla_consumer_wake(ottla_consumer *consumer);
 
 /**
  * Ends the consumer: every poll returns OTTLA_ERROR_CLOSED from now on, also one that waits. Returns at once; may be called
- * again. Batches stay valid.
+ * again. Batches stay valid. A member of a group leaves it in the background; see ottla_consumer_close_within().
  */
 int32_t ottla_consumer_close(ottla_consumer *consumer,
                              ottla_error **error);
@@ -997,6 +1119,182 @@ int32_t ottla_consumer_close(ottla_consumer *consumer,
  * alone.
  */
 int32_t ottla_consumer_free(ottla_consumer *consumer);
+
+/**
+ * Has a function told of the group: partitions that come and go, rebalances, failed commits, partitions that stand still.
+ * `callback` NULL: nobody. Set it before the first poll. Without it, polls alone keep a member in order.
+ *
+ * `opaque` is handed to the function as it is, in whatever thread polls.
+ */
+int32_t ottla_consumer_set_event_cb(ottla_consumer *consumer,
+                                    ottla_event_cb callback,
+                                    void *opaque,
+                                    ottla_error **error);
+
+/**
+ * Reads these topics as a member of the group (the key group.id), instead of those before. Partitions come with a later poll.
+ *
+ * What is processed is committed by itself (enable.auto.commit, the default), before partitions go to another member, and
+ * by ottla_consumer_close_within(). The records of a poll are processed when the next poll begins.
+ * Errors: OTTLA_ERROR_CONFIG without group.id; OTTLA_ERROR_ARGUMENT after ottla_consumer_assign().
+ */
+int32_t ottla_consumer_subscribe(ottla_consumer *consumer,
+                                 const char *const *topics,
+                                 size_t count,
+                                 ottla_error **error);
+
+/**
+ * Reads all topics whose whole name matches a regular expression. Otherwise as ottla_consumer_subscribe().
+ */
+int32_t ottla_consumer_subscribe_pattern(ottla_consumer *consumer, const char *pattern, ottla_error **error);
+
+/**
+ * Commits what is processed, lets go of all partitions and leaves the group. Waits at most `timeout_ms` (-1: for ever; it gives
+ * up by itself, too).
+ *
+ * Errors: OTTLA_ERROR_TIMEOUT; OTTLA_ERROR_INTERRUPTED; it goes on in the background.
+ */
+int32_t ottla_consumer_unsubscribe(ottla_consumer *consumer,
+                                   int32_t timeout_ms,
+                                   ottla_error **error);
+
+/**
+ * The topics subscribed to. Ownership: the caller frees `*topics` with ottla_topics_free().
+ */
+int32_t ottla_consumer_subscription(ottla_consumer *consumer, ottla_topics **topics, ottla_error **error);
+
+/**
+ * The partitions that are assigned, by the group or by the program. Ownership: the caller frees `*partitions` with
+ * ottla_partitions_free().
+ */
+int32_t ottla_consumer_assignment(ottla_consumer *consumer, ottla_partitions **partitions, ottla_error **error);
+
+/**
+ * How many partitions there are. 0 for NULL.
+ */
+size_t ottla_partitions_len(const ottla_partitions *partitions);
+
+/**
+ * Partition number `index`, from 0, in order; its topic is NULL if there is none. The topic lives as long as the list.
+ */
+ottla_topic_partition ottla_partitions_get(const ottla_partitions *partitions, size_t index);
+
+/**
+ * Frees a list of partitions. NULL is allowed.
+ */
+void ottla_partitions_free(ottla_partitions *partitions);
+
+/**
+ * Commits all records that were handed over; with enable.auto.offset.store=false what was stored. Waits at most `timeout_ms` (-1:
+ * for ever; it gives up by itself, too).
+ *
+ * Errors: OTTLA_ERROR_FENCED when the group went on without this consumer, and nothing was overwritten;
+ * OTTLA_ERROR_CONFIG without group.id; OTTLA_ERROR_TIMEOUT and OTTLA_ERROR_INTERRUPTED: it may be committed all the same.
+ */
+int32_t ottla_consumer_commit(ottla_consumer *consumer,
+                              int32_t timeout_ms,
+                              ottla_error **error);
+
+/**
+ * Begins to commit as ottla_consumer_commit(), and does not wait. A failure is an event, OTTLA_EVENT_COMMIT_FAILED.
+ */
+int32_t ottla_consumer_commit_async(ottla_consumer *consumer, ottla_error **error);
+
+/**
+ * Commits these offsets. Otherwise as ottla_consumer_commit().
+ */
+int32_t ottla_consumer_commit_offsets(ottla_consumer *consumer,
+                                      const ottla_offset *offsets,
+                                      size_t count,
+                                      int32_t timeout_ms,
+                                      ottla_error **error);
+
+/**
+ * Commits the offsets after the first `count` records of a batch. Otherwise as ottla_consumer_commit(); OTTLA_ERROR_FENCED
+ * also for records of a partition that was given up since, even if it has come back.
+ */
+int32_t ottla_consumer_commit_records(ottla_consumer *consumer,
+                                      const ottla_batch *batch,
+                                      size_t count,
+                                      int32_t timeout_ms,
+                                      ottla_error **error);
+
+/**
+ * Says that everything before these offsets is processed: the next commit takes them. For enable.auto.offset.store=false.
+ *
+ * Errors: OTTLA_ERROR_FENCED for a partition that is not assigned any more; the others are stored.
+ */
+int32_t ottla_consumer_store_offsets(ottla_consumer *consumer,
+                                     const ottla_offset *offsets,
+                                     size_t count,
+                                     ottla_error **error);
+
+/**
+ * Says that the first `count` records of a batch are processed. Otherwise as ottla_consumer_store_offsets().
+ */
+int32_t ottla_consumer_store_records(ottla_consumer *consumer,
+                                     const ottla_batch *batch,
+                                     size_t count,
+                                     ottla_error **error);
+
+/**
+ * Asks the group's coordinator for the committed offset of each partition; -1 for none. Waits at most `timeout_ms` (-1: for
+ * ever; it gives up by itself, too).
+ *
+ * `offsets`: room for `count` numbers, in the order of the partitions.
+ * Errors: OTTLA_ERROR_CONFIG without group.id; OTTLA_ERROR_TIMEOUT; OTTLA_ERROR_INTERRUPTED.
+ */
+int32_t ottla_consumer_committed(ottla_consumer *consumer,
+                                 const ottla_topic_partition *partitions,
+                                 size_t count,
+                                 int32_t timeout_ms,
+                                 int64_t *offsets,
+                                 ottla_error **error);
+
+/**
+ * Has the group divide its partitions anew, for a reason that only the program knows; NULL for none. Does not wait.
+ */
+int32_t ottla_consumer_enforce_rebalance(ottla_consumer *consumer, const char *reason, ottla_error **error);
+
+/**
+ * Says that processing goes on and the next poll comes within so many milliseconds, whatever max.poll.interval.ms is.
+ */
+int32_t ottla_consumer_extend_poll(ottla_consumer *consumer, uint32_t within_ms, ottla_error **error);
+
+/**
+ * Who this consumer is in its group, as a JSON object: group_id, generation_id (-1 while it is no member), member_id,
+ * group_instance_id. Ownership: the caller frees `*json` with ottla_string_free().
+ */
+int32_t ottla_consumer_group_metadata(ottla_consumer *consumer, char **json, ottla_error **error);
+
+/**
+ * How far each partition is and why it does not move, as a JSON array of objects: topic, partition, position, committed, lag,
+ * state, error, since_ms. Ownership: the caller frees `*json` with ottla_string_free().
+ */
+int32_t ottla_consumer_progress(ottla_consumer *consumer,
+                                char **json,
+                                ottla_error **error);
+
+/**
+ * How a consumer is, as a JSON object: group (group_id, phase, generation, coordinator, trouble, time_to_poll_ms, ...),
+ * partitions as in ottla_consumer_progress(), buffered_bytes, metadata_error. Ownership: the caller frees `*json` with
+ * ottla_string_free().
+ */
+int32_t ottla_consumer_health(ottla_consumer *consumer, char **json, ottla_error **error);
+
+/**
+ * Closes a consumer and waits, at most `timeout_ms` (0 or more), until what is processed is committed and the group is left. The
+ * callback hears that all partitions are given up. The records of the last poll are processed only if
+ * ottla_consumer_commit() said so.
+ *
+ * `closed`: what it did, or NULL. Not all done in time is no error: `closed->finished` says so.
+ * Errors: why offsets could not be committed; `closed` is written all the same. OTTLA_ERROR_INTERRUPTED by
+ * ottla_consumer_wake(); it goes on in the background then.
+ */
+int32_t ottla_consumer_close_within(ottla_consumer *consumer,
+                                    uint32_t timeout_ms,
+                                    ottla_closed *closed,
+                                    ottla_error **error);
 
 /**
  * Makes an admin client. It connects with the first call that needs a broker.
@@ -1100,6 +1398,64 @@ int32_t ottla_admin_close(ottla_admin *admin,
 int32_t ottla_admin_free(ottla_admin *admin);
 
 /**
+ * Lists all groups, as a JSON array of objects: group_id, group_type, protocol_type, state.
+ *
+ * Ownership: the caller frees `*json` with ottla_string_free().
+ * Errors: what a broker may say; OTTLA_ERROR_TIMEOUT; OTTLA_ERROR_INTERRUPTED. So for the next ones.
+ */
+int32_t ottla_admin_list_groups(ottla_admin *admin, int32_t timeout_ms, char **json, ottla_error **error);
+
+/**
+ * Describes a group with its members, as a JSON object: group_id, group_type, state, protocol_type, assignor, coordinator,
+ * group_epoch, assignment_epoch, members (member_id, instance_id, client_id, host, subscription, assignment, ...).
+ *
+ * Ownership: the caller frees `*json` with ottla_string_free(). Errors: 69 (GROUP_ID_NOT_FOUND).
+ */
+int32_t ottla_admin_describe_group(ottla_admin *admin,
+                                   const char *group,
+                                   int32_t timeout_ms,
+                                   char **json,
+                                   ottla_error **error);
+
+/**
+ * All committed offsets of a group, as a JSON array of objects: topic, partition, offset, leader_epoch, metadata.
+ *
+ * Ownership: the caller frees `*json` with ottla_string_free().
+ */
+int32_t ottla_admin_list_group_offsets(ottla_admin *admin,
+                                       const char *group,
+                                       int32_t timeout_ms,
+                                       char **json,
+                                       ottla_error **error);
+
+/**
+ * Commits offsets on behalf of a group that has no members. Errors: that of the first partition that could not be; OTTLA_ERROR_FENCED
+ * for a group with members.
+ */
+int32_t ottla_admin_alter_group_offsets(ottla_admin *admin,
+                                        const char *group,
+                                        const ottla_offset *offsets,
+                                        size_t count,
+                                        int32_t timeout_ms,
+                                        ottla_error **error);
+
+/**
+ * Forgets committed offsets of a group, of topics that none of its members is subscribed to. Errors: that of the first partition
+ * that could not be.
+ */
+int32_t ottla_admin_delete_group_offsets(ottla_admin *admin,
+                                         const char *group,
+                                         const ottla_topic_partition *partitions,
+                                         size_t count,
+                                         int32_t timeout_ms,
+                                         ottla_error **error);
+
+/**
+ * Deletes a group with all its committed offsets. Errors: 68 (NON_EMPTY_GROUP), 69 (GROUP_ID_NOT_FOUND).
+ */
+int32_t ottla_admin_delete_group(ottla_admin *admin, const char *group, int32_t timeout_ms, ottla_error **error);
+
+/**
  * Begins to gather lines of `level` (one of ottla_log_level) and graver, of all clients of the process; later calls change the
  * level. At most 1,000 lines wait for ottla_log_poll(); what does not fit is dropped.
  *
@@ -1179,6 +1535,8 @@ int32_t ottla_cluster_free(ottla_cluster *cluster);
 #define OTTLA_RECORD_INIT { sizeof(ottla_record), NULL, { NULL, 0 }, { NULL, 0 }, NULL, 0, NULL, -1, -1, 0 }
 /** The initial value of an ottla_report. Of an array, only the first needs it. */
 #define OTTLA_REPORT_INIT { sizeof(ottla_report), NULL, 0, -1, -1, -1, NULL, NULL, OTTLA_PERSISTED_NO }
+/** The initial value of an ottla_closed. */
+#define OTTLA_CLOSED_INIT { sizeof(ottla_closed), 0, 0, false }
 /** The initial value of an ottla_counts. */
 #define OTTLA_COUNTS_INIT { sizeof(ottla_counts), 0, 0, 0, 0 }
 /** The initial value of an ottla_message. */

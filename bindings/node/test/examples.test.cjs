@@ -33,6 +33,8 @@ loisach-ride          3540   18.19 km
 los-gatos-stroll       988   12.82 km
 visnjan-by-car         104    2.73 km
 `)
+  const shared = await start(process.execPath, ['group.mjs', bootstrapServers], { cwd: folder })
+  assert.equal(shared.stdout, '4928 points; left in time: true\n')
 })
 
 test('the example of a test passes', async t => {

@@ -36,6 +36,10 @@ def test_the_example_for_asyncio(counts: Counter[str]) -> None:
     assert asyncio.run(example("tracks_asyncio").main()) == counts
 
 
+def test_the_example_of_a_group(counts: Counter[str]) -> None:
+    assert example("group").main() == counts
+
+
 def test_the_example_with_arrow(counts: Counter[str]) -> None:
     pytest.importorskip("pyarrow")
     assert example("tracks_arrow").main() == counts

@@ -199,19 +199,19 @@ impl Consumer {
         };
         if let Some(group) = &inner.group {
             group.all_processed(client);
+            if let Some(event) = group.next_event(client) {
+                inner.left.notify_one();
+                return Ok(Polled::Event(event));
+            }
         }
         let polled = client.try_poll(most);
-        if let Some(event) = inner.group.as_ref().and_then(|group| group.next_event(client)) {
-            // Polls give no records while an event waits, and an error comes again no more.
-            if let Err(error) = polled {
-                inner.group.iter().for_each(|group| group.hold(error.clone().into()));
-            }
+        // One that came in between: polls give no records while it waits.
+        if let (Some(group), Ok(Some(records))) = (&inner.group, &polled)
+            && records.is_empty()
+            && let Some(event) = group.next_event(client)
+        {
             inner.left.notify_one();
             return Ok(Polled::Event(event));
-        }
-        if let Some(error) = inner.group.as_ref().and_then(group::Group::held) {
-            inner.left.notify_one();
-            return Err(error);
         }
         let more = match &polled {
             Ok(Some(records)) => records.len() >= most.unwrap_or(inner.max_poll_records).max(1),

@@ -160,8 +160,6 @@ pub(crate) struct Group {
     hand: Mutex<Option<Hand>>,
     /// Events of the bindings' own.
     events: Mutex<VecDeque<Event>>,
-    /// Errors of polls that found an event, too.
-    errors: Mutex<VecDeque<Error>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -195,7 +193,6 @@ impl Group {
             stores,
             hand: Mutex::default(),
             events: Mutex::default(),
-            errors: Mutex::default(),
         };
         (pairs, Some(group))
     }
@@ -266,14 +263,6 @@ impl Group {
 
     fn push_event(&self, event: Event) {
         lock(&self.events).push_back(event);
-    }
-
-    pub fn hold(&self, error: Error) {
-        lock(&self.errors).push_back(error);
-    }
-
-    pub fn held(&self) -> Option<Error> {
-        lock(&self.errors).pop_front()
     }
 }
 

@@ -363,6 +363,37 @@ async fn topics_go_by_their_ids_from_version_10_on() {
     cluster.stop().await.unwrap();
 }
 
+/// The group `g` with its member, and a group that is not there.
+async fn described_in_every_version(client: &mut Client) {
+    for version in 0..=6 {
+        let request = DescribeGroupsRequest {
+            groups: vec!["g", "nobody"],
+            ..Default::default()
+        };
+        let answer = client.call(version, &request).await;
+        let response = answer.decode();
+        let group = &response.groups[0];
+        assert_eq!(
+            (group.group_state, group.protocol_type, group.protocol_data),
+            ("Stable", "consumer", "range")
+        );
+        let shown = &group.members[0];
+        assert_eq!((shown.client_id, shown.client_host), ("test", "/127.0.0.1"));
+        assert_eq!(
+            (shown.member_metadata, shown.member_assignment),
+            (METADATA, b"all".as_slice())
+        );
+        let missing = &response.groups[1];
+        assert_eq!(missing.group_state, "Dead");
+        let expected = if version >= 6 {
+            ErrorCode::GroupIdNotFound
+        } else {
+            ErrorCode::None
+        };
+        assert_eq!(missing.error_code, expected.code(), "version {version}");
+    }
+}
+
 #[tokio::test]
 async fn groups_are_listed_described_and_deleted_in_every_version() {
     let (cluster, mut client, topic_id) = room().await;
@@ -393,33 +424,7 @@ async fn groups_are_listed_described_and_deleted_in_every_version() {
         (response.groups.len(), group.group_state, group.group_type),
         (1, "Stable", "Classic")
     );
-    for version in 0..=6 {
-        let request = DescribeGroupsRequest {
-            groups: vec!["g", "nobody"],
-            ..Default::default()
-        };
-        let answer = client.call(version, &request).await;
-        let response = answer.decode();
-        let group = &response.groups[0];
-        assert_eq!(
-            (group.group_state, group.protocol_type, group.protocol_data),
-            ("Stable", "consumer", "range")
-        );
-        let shown = &group.members[0];
-        assert_eq!((shown.client_id, shown.client_host), ("test", "/127.0.0.1"));
-        assert_eq!(
-            (shown.member_metadata, shown.member_assignment),
-            (METADATA, b"all".as_slice())
-        );
-        let missing = &response.groups[1];
-        assert_eq!(missing.group_state, "Dead");
-        let expected = if version >= 6 {
-            ErrorCode::GroupIdNotFound
-        } else {
-            ErrorCode::None
-        };
-        assert_eq!(missing.error_code, expected.code(), "version {version}");
-    }
+    described_in_every_version(&mut client).await;
     for version in 0..=3 {
         let request = DeleteGroupsRequest {
             groups_names: vec!["g", "nobody"],

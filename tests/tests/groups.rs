@@ -29,15 +29,12 @@ struct Stage {
 impl Stage {
     async fn start(kind: Kind, protocol: &'static str, name: &str) -> Stage {
         let name = format!("groups-{name}-{kind:?}-{protocol}").to_lowercase();
-        let properties = match kind {
-            Kind::Apache => &[
-                "group.initial.rebalance.delay.ms=0",
-                "group.consumer.min.heartbeat.interval.ms=100",
-                "group.consumer.heartbeat.interval.ms=500",
-            ][..],
-            Kind::Ottla => &["group.initial.rebalance.delay.ms=0"][..],
-        };
-        let broker = tokio::task::block_in_place(|| BrokerProcess::start(kind, &name, properties)).unwrap();
+        let properties = [
+            "group.initial.rebalance.delay.ms=0",
+            "group.consumer.min.heartbeat.interval.ms=100",
+            "group.consumer.heartbeat.interval.ms=500",
+        ];
+        let broker = tokio::task::block_in_place(|| BrokerProcess::start(kind, &name, &properties)).unwrap();
         let admin = Admin::builder()
             .bootstrap_servers(broker.bootstrap())
             .build()
@@ -138,6 +135,14 @@ macro_rules! everywhere {
             #[tokio::test(flavor = "multi_thread")]
             async fn by_the_classic_protocol_on_apache_kafka() {
                 super::scenarios::$scenario(Kind::Apache, "classic").await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn by_the_classic_protocol_on_ottla() {
+                super::scenarios::$scenario(Kind::Ottla, "classic").await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn by_the_consumer_protocol_on_ottla() {
+                super::scenarios::$scenario(Kind::Ottla, "consumer").await;
             }
             #[tokio::test(flavor = "multi_thread")]
             async fn by_the_consumer_protocol_on_apache_kafka() {

@@ -1,4 +1,4 @@
-//! What the handlers of groups have in common.
+//! What the handlers of groups have in common (keys 8 to 16, 42, 47, 68 and 69): who the client is, and answers that wait.
 
 use crate::coordinator::{Commit, Promise, Released};
 use crate::handlers::{Context, Reply};

@@ -57,6 +57,11 @@ const ASSIGNORS: [(&str, &str); 4] = [
 /// The package of Java's assignors.
 const PACKAGE: &str = "org.apache.kafka.clients.consumer.";
 
+/// The names of the assignors there are.
+pub(crate) fn assignor_names() -> [&'static str; 4] {
+    ASSIGNORS.map(|(name, _)| name)
+}
+
 /// The assignors that a value of `partition.assignment.strategy` names, each once.
 ///
 /// # Errors
@@ -70,7 +75,7 @@ pub(super) fn assignors(value: &str) -> Result<Vec<&'static str>> {
             None => name.eq_ignore_ascii_case(entry) || *class_name == entry,
         });
         let Some((name, _)) = known else {
-            let names = ASSIGNORS.map(|(name, _)| name);
+            let names = assignor_names();
             let hint = nearest(entry, names).map_or_else(String::new, |name| format!("; did you mean {name}?"));
             return Err(mistake(format!(
                 "partition.assignment.strategy names {entry:?}; known are {}{hint}",

@@ -22,6 +22,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(crate) use group::assignor_names;
 pub use group::{GroupConfig, GroupProtocol};
 pub use keys::KEYS;
 pub use properties::Properties;

@@ -14,7 +14,9 @@ use ottla_protocol::Uuid;
 use super::Consumer;
 use super::group::Group;
 use super::rebalance::RebalanceListener;
-use crate::config::{ClientKind, ConsumerConfig, GroupConfig, GroupProtocol, Properties, Settings, common_setters};
+use crate::config::{
+    ClientKind, ConsumerConfig, GroupConfig, GroupProtocol, Properties, Settings, assignor_names, common_setters,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Collects the configuration of a [`Consumer`].
@@ -232,7 +234,7 @@ impl GroupParts {
             ..membership::GroupConfig::new(group.id.as_str())
         };
         let made = match group.protocol {
-            GroupProtocol::Classic => Membership::classic(own, self.assignors(group)),
+            GroupProtocol::Classic => Membership::classic(own, self.assignors(group)?),
             GroupProtocol::Consumer => {
                 let member_id = Uuid(rand::random()).to_string();
                 let remote = group.remote_assignor.as_deref().map(Into::into);
@@ -245,14 +247,20 @@ impl GroupParts {
         })
     }
 
-    fn assignors(&self, group: &GroupConfig) -> Vec<Arc<dyn Assignor>> {
+    fn assignors(&self, group: &GroupConfig) -> Result<Vec<Arc<dyn Assignor>>> {
         let mut assignors = self.assignors.clone();
         for name in &group.assignors {
-            let Some(found) = by_name(name) else { continue };
+            let Some(found) = by_name(name) else {
+                let text = format!(
+                    "partition.assignment.strategy names {name:?}; known are {}",
+                    assignor_names().join(", ")
+                );
+                return Err(Error::new(ErrorKind::Config, text));
+            };
             if !assignors.iter().any(|known| known.name() == found.name()) {
                 assignors.push(found);
             }
         }
-        assignors
+        Ok(assignors)
     }
 }

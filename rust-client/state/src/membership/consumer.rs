@@ -106,6 +106,13 @@ pub struct ConsumerMembership {
     target: Option<BTreeSet<Numbered>>,
     /// The application has not been told of the target yet.
     unannounced: bool,
+    /// The coordinator has named another target than before, and was not told since then what the member owns.
+    unreported: bool,
+    /// How often the member has come to have what it is to have; see `reconcile.rs`.
+    followed: u64,
+    /// The coordinator was told, or may have been told, what the member owns, and has not answered: it may have given the
+    /// rest of the target to somebody else.
+    awaits_word: bool,
     ask_again_at: Option<Time>,
     /// The epoch to leave with.
     leave: Option<i32>,
@@ -135,6 +142,9 @@ impl ConsumerMembership {
             owned: BTreeMap::new(),
             target: None,
             unannounced: false,
+            unreported: false,
+            followed: 0,
+            awaits_word: false,
             ask_again_at: None,
             leave: None,
             config,
@@ -395,6 +405,8 @@ impl ConsumerMembership {
         self.owned.clear();
         self.target = None;
         self.unannounced = false;
+        self.unreported = false;
+        self.awaits_word = false;
         self.ask_again_at = None;
         self.said = None;
         self.last_contact = None;
@@ -520,6 +532,7 @@ impl ConsumerMembership {
         self.next_at = now.plus_ms(self.interval_ms);
         let to_say = self.to_say();
         let heartbeat = self.heartbeat(&to_say);
+        self.awaits_word |= heartbeat.topic_partitions.is_some();
         self.pattern_said |= to_say.is_pattern();
         self.sent = Some(Sent::Alive(to_say));
         Some(heartbeat)

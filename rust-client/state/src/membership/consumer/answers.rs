@@ -98,6 +98,7 @@ impl ConsumerMembership {
             self.member_id = member_id;
         }
         self.attempts.succeeded();
+        self.awaits_word = false;
         self.last_contact = Some(now);
         self.epoch = answer.member_epoch;
         // The coordinator sets the pace. Zero would be a pace that drowns it.
@@ -122,10 +123,11 @@ impl ConsumerMembership {
                     self.actions.push_back(Action::Rebalance { reason });
                 }
                 self.target = Some(target);
+                self.unreported = true;
                 self.ask_again_at = None;
             }
-            self.reconcile(now);
         }
+        self.reconcile(now);
     }
 
     fn handle_error(&mut self, answer: &ConsumerGroupHeartbeatAnswer, now: Time) {

@@ -1,4 +1,9 @@
 //! From what a member by the `consumer` protocol has to what it is to have: first it lets go, then it takes over.
+//!
+//! Two rules keep it and the coordinator of one mind. Each target that was followed is reported, even if the member owns
+//! what it owned before (it may have let go of what it never took over): the coordinator waits for that report. And once
+//! the member has reported what it owns, it takes over nothing more of the target before the answer: to the coordinator the
+//! rest of an older target is free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,6 +45,9 @@ impl ConsumerMembership {
             self.revoke(surplus, RebalanceReason::NewAssignment, Then::Reconcile, now);
             return;
         }
+        if self.awaits_word {
+            return;
+        }
         let name = |at: &Numbered| self.owned.get(at).or_else(|| self.topics.name_of(at.0)).cloned();
         let all: BTreeMap<Numbered, Arc<str>> = target.iter().filter_map(|at| Some((*at, name(at)?))).collect();
         let added = all.iter().filter(|(at, _)| !self.owned.contains_key(at));
@@ -54,6 +62,7 @@ impl ConsumerMembership {
         }
         // What has no name yet is not worth telling yet.
         if added.is_empty() && (!self.unannounced || !self.unnamed().is_empty()) {
+            self.followed += u64::from(std::mem::take(&mut self.unreported));
             return;
         }
         self.unannounced = false;

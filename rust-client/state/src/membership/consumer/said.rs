@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::Uuid;
 
-use super::{ConsumerMembership, JOIN_EPOCH, Numbered};
+use super::{ConsumerMembership, JOIN_EPOCH, Numbered, State};
 use crate::membership::Subscription;
 use crate::membership::message::ConsumerGroupHeartbeat;
 
@@ -13,6 +13,8 @@ use crate::membership::message::ConsumerGroupHeartbeat;
 pub(super) struct Said {
     subscription: Subscription,
     owned: BTreeSet<Numbered>,
+    /// How many targets the member had followed: a report after each, also of what has not changed.
+    followed: u64,
 }
 
 impl Said {
@@ -27,9 +29,15 @@ impl ConsumerMembership {
         // Who lets go in order to leave has no subscription any more, and need not say so: it will be gone.
         let last = || self.said.as_ref().map(|said| said.subscription.clone());
         let subscription = self.subscription.clone().or_else(last);
+        // Who says everything must not leave out what the application is taking over: it would count as let go.
+        let owned = match &self.state {
+            State::TakingOver { all } if self.said.is_none() => all,
+            _ => &self.owned,
+        };
         Said {
             subscription: subscription.unwrap_or(Subscription::Topics(BTreeSet::new())),
-            owned: self.owned.keys().copied().collect(),
+            owned: owned.keys().copied().collect(),
+            followed: self.followed,
         }
     }
 
@@ -68,7 +76,7 @@ impl ConsumerMembership {
             heartbeat.subscribed_topic_names = Some(names);
             heartbeat.subscribed_topic_regex = pattern;
         }
-        if said.is_none_or(|said| said.owned != to_say.owned) {
+        if said.is_none_or(|said| said.owned != to_say.owned || said.followed != to_say.followed) {
             heartbeat.topic_partitions = Some(by_topic(&to_say.owned));
         }
         heartbeat

@@ -160,6 +160,7 @@ everywhere! {
     topics_are_found_by_a_pattern_also_later_ones
     a_listener_is_told_of_partitions_that_come_and_go
     an_application_that_takes_events_lets_go_when_it_is_done
+    a_static_member_that_restarts_in_its_session_moves_nothing
 }
 
 mod scenarios {
@@ -381,6 +382,34 @@ mod scenarios {
         let nobody = [MemberToRemove::MemberId("nobody".to_owned())];
         let removed = admin.remove_members_from_consumer_group("maps", &nobody, "").await;
         assert!(removed.is_err() || removed.unwrap()["nobody"].is_err());
+    }
+
+    pub async fn a_static_member_that_restarts_in_its_session_moves_nothing(kind: Kind, protocol: &'static str) {
+        let stage = Stage::start(kind, protocol, "static").await;
+        let member = |name| stage.member("maps").group_instance_id(name).topics(["orders"]);
+        let generation = |member: &Consumer| member.group_metadata().unwrap().generation_id;
+        let mut stays = member("one").build().await.unwrap();
+        let mut goes = member("two").build().await.unwrap();
+        let mut seen = Vec::new();
+        poll_until(&mut [&mut stays, &mut goes], &mut seen, |members, _| {
+            members.iter().all(|member| member.assignment().len() == 2)
+                && generation(members[0]) == generation(members[1])
+        })
+        .await;
+        let before = (generation(&stays), stays.assignment());
+        let left_behind = goes.assignment();
+        let closed = goes.close(PATIENCE).await;
+        assert!(closed.finished && closed.error.is_none(), "{closed:?}");
+
+        stage.write("orders", PARTITIONS, 0, 1).await;
+        let mut back = member("two").build().await.unwrap();
+        poll_until(&mut [&mut stays, &mut back], &mut seen, |_, seen| seen.len() == 4).await;
+        assert_eq!(back.assignment(), left_behind, "it finds what it had");
+        assert_eq!(
+            (generation(&stays), stays.assignment()),
+            before,
+            "nobody else was disturbed"
+        );
     }
 
     pub async fn topics_are_found_by_a_pattern_also_later_ones(kind: Kind, protocol: &'static str) {

@@ -33,6 +33,7 @@ fn requests(id: Uuid, version: i16) -> Vec<(ApiKey, Vec<u8>)> {
         topics(version),
         lookups(version),
         members(version),
+        consumer_members(version),
         offsets(id, version),
     ]
     .concat()
@@ -168,6 +169,23 @@ fn members(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
         encode(version, &ListGroupsRequest::default()),
         encode(version, &delete),
     ]
+}
+
+/// What concerns the members of groups by the consumer protocol.
+fn consumer_members(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
+    let heartbeat = ConsumerGroupHeartbeatRequest {
+        group_id: "c",
+        member_id: "m",
+        rebalance_timeout_ms: 1000,
+        subscribed_topic_names: Some(vec!["t"]),
+        topic_partitions: Some(vec![]),
+        ..Default::default()
+    };
+    let describe = ConsumerGroupDescribeRequest {
+        group_ids: vec!["c"],
+        ..Default::default()
+    };
+    vec![encode(version, &heartbeat), encode(version, &describe)]
 }
 
 /// What concerns the offsets of groups.

@@ -16,7 +16,7 @@ use crate::group::record::{
 };
 use crate::group::topics::TopicsImage;
 use bytes::Bytes;
-use ottla_protocol::{DecodeError, EncodeError, ErrorCode};
+use ottla_protocol::{DecodeError, EncodeError, ErrorCode, Uuid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -89,11 +89,13 @@ impl ConsumerGroup {
             return Err(refused("the group size exceeds the consumer group maximum size"));
         }
         let mut members: Vec<(Member, Partitions)> = Vec::with_capacity(migrants.len());
-        let mut taken: BTreeSet<(ottla_protocol::Uuid, i32)> = BTreeSet::new();
+        let mut owned: Vec<Partitions> = Vec::with_capacity(migrants.len());
+        let mut taken: BTreeSet<(Uuid, i32)> = BTreeSet::new();
         for migrant in migrants {
-            let (member, mut assigned, has_user_data) = migrant
+            let (member, mut assigned, said) = migrant
                 .as_member(generation, context.topics)
                 .map_err(|_| refused("the embedded consumer protocol is malformed"))?;
+            let (has_user_data, owns) = said;
             if has_user_data {
                 return Err(refused(
                     "an unsupported custom assignor is in use: its user data would be lost",
@@ -105,6 +107,10 @@ impl ConsumerGroup {
             }
             assigned.retain(|_, partitions| !partitions.is_empty());
             members.push((member, assigned));
+            owned.push(owns);
+        }
+        for ((member, _), owns) in members.iter_mut().zip(owned) {
+            member.still_has(owns, &mut taken, generation);
         }
 
         let mut group = ConsumerGroup::default();
@@ -223,8 +229,13 @@ impl ConsumerGroup {
 }
 
 impl ClassicMigrant {
-    /// The member it becomes, what it was assigned, and whether its assignor has put data of its own in.
-    fn as_member(&self, generation: i32, topics: &dyn TopicsImage) -> Result<(Member, Partitions, bool), DecodeError> {
+    /// The member it becomes, what it was assigned, whether its assignor has put data of its own in, and what it owned when
+    /// it joined.
+    fn as_member(
+        &self,
+        generation: i32,
+        topics: &dyn TopicsImage,
+    ) -> Result<(Member, Partitions, (bool, Partitions)), DecodeError> {
         let subscription = embedded::read_subscription(&self.subscription, topics)?;
         let assignment = embedded::read_assignment(&self.assignment, topics)?;
         let member = Member {
@@ -243,7 +254,25 @@ impl ClassicMigrant {
             state: MemberState::Stable,
             ..Member::new(self.id.clone())
         };
-        Ok((member, assignment.partitions, assignment.has_user_data))
+        let said = (assignment.has_user_data, subscription.owned);
+        Ok((member, assignment.partitions, said))
+    }
+}
+
+impl Member {
+    /// A cooperative member (KIP-429) has what it owned when it joined until it joins again, even if it was not given it
+    /// any more: its application may still be letting go.
+    fn still_has(&mut self, owned: Partitions, taken: &mut BTreeSet<(Uuid, i32)>, generation: i32) {
+        for (topic, partitions) in owned {
+            for partition in partitions
+                .into_iter()
+                .filter(|partition| taken.insert((topic, *partition)))
+            {
+                let pending = self.pending_revocation.entry(topic).or_default();
+                pending.insert(partition, generation);
+                self.state = MemberState::UnrevokedPartitions;
+            }
+        }
     }
 }
 

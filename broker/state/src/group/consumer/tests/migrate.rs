@@ -96,6 +96,26 @@ fn what_nobody_has_is_given_away_even_if_nobody_new_comes() {
 }
 
 #[test]
+fn what_a_member_has_to_give_up_is_its_own_until_it_joins_again() {
+    // It owned both partitions when it joined, was given the first, and is still letting go of the second.
+    let mut world = World::new(&[("maps", 2)]);
+    let subscription = Bytes::from(subscription(&["maps"], &[("maps", &[0, 1])]));
+    let letting_go = ClassicMigrant {
+        protocols: vec![("cooperative-sticky".into(), subscription.clone())],
+        subscription,
+        ..migrant("a", assignment("maps", &[0], None))
+    };
+    upgrade(&mut world, &[letting_go]).unwrap();
+    assert_eq!(world.join("new", &["maps"]).assignment, Some(Partitions::new()));
+    assert_eq!(world.beat("a", 7), ErrorCode::RebalanceInProgress);
+
+    let again = super::classic::subscription(&["maps"], &[("maps", &[0])]);
+    world.join_classic("a", None, &again).unwrap();
+    let epoch = world.group.member("new").unwrap().epoch;
+    assert_eq!(world.stay("new", epoch).assignment, Some(world.of("maps", &[1])));
+}
+
+#[test]
 fn a_partition_that_two_were_given_stays_with_one() {
     let mut world = World::new(&[("maps", 4)]);
     let both = assignment("maps", &[0, 1], None);

@@ -24,7 +24,7 @@ check: ## format, lints, the repository's own rules, unit tests; needs nothing i
 test: peers check deny c python node ## everything that judges a change: `check`, then Kafka's own programs as judges
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
-	$(CARGO) test --package ottla-simulation --profile sim --test schedules
+	SCHEDULES=20000 $(CARGO) test --package ottla-simulation --profile sim --test schedules
 
 sim: ## the simulated room of consumers and their coordinator: tells what happens in one SEED, or runs SCHEDULES from SEED on
 	@if [ -n "$${SCHEDULES:-}" ]; then $(CARGO) test --package ottla-simulation --profile sim --test schedules -- --nocapture; \

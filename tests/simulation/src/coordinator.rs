@@ -4,7 +4,7 @@
 //! offsets never go back, an acknowledged commit outlives every crash, and a shard that is replayed from the log knows what
 //! the living one does.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use ottla_broker_state::Time;
@@ -62,6 +62,8 @@ pub struct Coordinator {
     acknowledged: BTreeMap<TopicPartition, i64>,
     /// Offsets that a request of a dead connection has turned back, as they were before.
     pub turned_back: Vec<(TopicPartition, i64)>,
+    /// The partitions of which one was.
+    pub ever_turned_back: BTreeSet<TopicPartition>,
     steps: u64,
 }
 
@@ -82,6 +84,7 @@ impl Coordinator {
             offsets: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             turned_back: Vec::new(),
+            ever_turned_back: BTreeSet::new(),
             steps: 0,
         }
     }

@@ -1,6 +1,6 @@
 //! Fetch sessions, and replicas nearby, against brokers that follow a script.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ottla_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -225,18 +225,34 @@ async fn a_consumer_that_closes_ends_its_session() {
         .expect("the session is ended");
 }
 
+/// The leader of everything, and node 2.
+fn two_nodes(asked: &Asked<'_>, leader: u16, follower: u16) -> Reply {
+    let mut response = metadata(leader);
+    let mut other = response.brokers[0].clone();
+    (other.node_id, other.port) = (2, follower.into());
+    response.brokers.push(other);
+    asked.answer(&response)
+}
+
 /// A leader that points to the replica on node 2, and that replica, which answers with an error.
 async fn leader_and_follower(error: ErrorCode) -> (FakeBroker, FakeBroker, Arc<Mutex<Vec<Said>>>) {
-    let (follower, log) = scripted(move |_, asked| Some(answer(asked, 5, vec![data(0, error, &[], -1)]))).await;
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let heard = log.clone();
+    // Either is asked for metadata, and both must say the same. Nobody asks the follower before the leader has named it.
+    let ports = Arc::new(OnceLock::new());
+    let known = ports.clone();
+    let follower = FakeBroker::start(move |asked: &Asked<'_>| match asked.api {
+        ApiKey::Metadata => two_nodes(asked, *known.get().unwrap(), asked.port),
+        ApiKey::Fetch => {
+            heard.lock().unwrap().push(said(&asked.request()));
+            answer(asked, 5, vec![data(0, error, &[], -1)])
+        }
+        _ => asked.usual(),
+    })
+    .await;
     let port = follower.port;
     let leader = FakeBroker::start(move |asked: &Asked<'_>| match asked.api {
-        ApiKey::Metadata => {
-            let mut response = metadata(asked.port);
-            let mut other = response.brokers[0].clone();
-            (other.node_id, other.port) = (2, port.into());
-            response.brokers.push(other);
-            asked.answer(&response)
-        }
+        ApiKey::Metadata => two_nodes(asked, *ports.get_or_init(|| asked.port), port),
         ApiKey::Fetch if asked.before == 0 => {
             let mut elsewhere = data(0, ErrorCode::None, &[], 10);
             elsewhere.preferred_read_replica = 2;
@@ -277,14 +293,14 @@ async fn an_offset_that_a_follower_does_not_have_is_asked_of_the_leader_before_a
 
 #[tokio::test]
 async fn a_replica_that_does_not_know_its_end_yet_is_left_for_the_leader_with_new_metadata() {
-    let (leader, _follower, asked) = leader_and_follower(ErrorCode::OffsetNotAvailable).await;
+    let (leader, follower, asked) = leader_and_follower(ErrorCode::OffsetNotAvailable).await;
     let mut consumer = consumer(&leader, &[]).await;
     // Of the cluster, and of the topic.
     let known = 2;
     assert_eq!(poll(&mut consumer).await.unwrap().len(), 10);
     assert_eq!(heard(&asked, 2).await, asked_once(0));
     let asked_again = async {
-        while leader.count(ApiKey::Metadata) <= known {
+        while leader.count(ApiKey::Metadata) + follower.count(ApiKey::Metadata) <= known {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -112,7 +112,7 @@ async fn features_that_are_not_done_are_not_announced() {
         let answer = client.call(version, &named_api_versions()).await;
         let response = answer.decode();
         let finalized: Vec<_> = response.finalized_features.iter().map(|feature| feature.name).collect();
-        assert_eq!(finalized, ["metadata.version"], "version {version}");
+        assert_eq!(finalized, ["metadata.version", "group.version"], "version {version}");
         assert!(response.finalized_features_epoch >= 0);
     }
 }

@@ -142,12 +142,29 @@ fn absorb_partition(
         node_of(leader, &response.node_endpoints),
         told_by,
     );
-    let leader = shared.client.metadata().leader_of(topic, partition);
+    take_in_refusal(shared, target, code, data.log_start_offset, fetched, now);
+    // A leader that does not know its high watermark yet was elected just now: there may be more news.
+    (code.refreshes_metadata() || code == ErrorCode::OffsetNotAvailable) && !newer
+}
+
+/// What the error of a partition leads to.
+fn take_in_refusal(
+    shared: &Shared,
+    target: &FetchTarget,
+    code: ErrorCode,
+    log_start: i64,
+    fetched: &Fetched,
+    now: Time,
+) {
+    let leader = shared
+        .client
+        .metadata()
+        .leader_of(&target.partition.topic, target.partition.partition);
     let from_leader = leader.is_none_or(|leader| leader.node_id == fetched.node_id);
     let mut state = shared.lock();
     state.preferred.remove(&target.partition);
     match code {
-        ErrorCode::OffsetOutOfRange if from_leader => out_of_range(&mut state, target, data.log_start_offset, now),
+        ErrorCode::OffsetOutOfRange if from_leader => out_of_range(&mut state, target, log_start, now),
         ErrorCode::OffsetOutOfRange => {
             // A follower may have less of the log than its leader, who is asked before anything is decided.
             tracing::debug!(
@@ -167,12 +184,10 @@ fn absorb_partition(
             state
                 .subscription
                 .handle_fetch_failed(&target.partition, target.fence, now);
-            let error = Error::from_code(code.code(), &target.partition).with_broker(told_by);
+            let error = Error::from_code(code.code(), &target.partition).with_broker(fetched.frame.broker());
             state.report(error.with_partition(&target.partition, Some(target.offset)));
         }
     }
-    // A leader that does not know its high watermark yet was elected just now: there may be more news.
-    (code.refreshes_metadata() || code == ErrorCode::OffsetNotAvailable) && !newer
 }
 
 struct TopicPartitionName<'a> {

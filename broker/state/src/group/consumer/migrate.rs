@@ -72,6 +72,39 @@ pub(crate) struct ClassicMigrant {
     pub(crate) assignment: Bytes,
 }
 
+/// The members that the migrants become, each with what is assigned to it.
+fn members_of(
+    generation: i32,
+    migrants: &[ClassicMigrant],
+    context: Context<'_>,
+) -> Result<Vec<(Member, Partitions)>, GroupError> {
+    let mut members: Vec<(Member, Partitions)> = Vec::with_capacity(migrants.len());
+    let mut owned: Vec<Partitions> = Vec::with_capacity(migrants.len());
+    let mut taken: BTreeSet<(Uuid, i32)> = BTreeSet::new();
+    for migrant in migrants {
+        let (member, mut assigned, said) = migrant
+            .as_member(generation, context.topics)
+            .map_err(|_| refused("the embedded consumer protocol is malformed"))?;
+        let (has_user_data, owns) = said;
+        if has_user_data {
+            return Err(refused(
+                "an unsupported custom assignor is in use: its user data would be lost",
+            ));
+        }
+        // Two owners of a partition, as a faulty assignor may have made them, are not carried on.
+        for (topic, partitions) in &mut assigned {
+            partitions.retain(|partition| taken.insert((*topic, *partition)));
+        }
+        assigned.retain(|_, partitions| !partitions.is_empty());
+        members.push((member, assigned));
+        owned.push(owns);
+    }
+    for ((member, _), owns) in members.iter_mut().zip(owned) {
+        member.still_has(owns, &mut taken, generation);
+    }
+    Ok(members)
+}
+
 impl ConsumerGroup {
     /// The consumer group that a classic one becomes, and the records that make it last.
     ///
@@ -88,30 +121,7 @@ impl ConsumerGroup {
         if migrants.len() > context.config.max_size {
             return Err(refused("the group size exceeds the consumer group maximum size"));
         }
-        let mut members: Vec<(Member, Partitions)> = Vec::with_capacity(migrants.len());
-        let mut owned: Vec<Partitions> = Vec::with_capacity(migrants.len());
-        let mut taken: BTreeSet<(Uuid, i32)> = BTreeSet::new();
-        for migrant in migrants {
-            let (member, mut assigned, said) = migrant
-                .as_member(generation, context.topics)
-                .map_err(|_| refused("the embedded consumer protocol is malformed"))?;
-            let (has_user_data, owns) = said;
-            if has_user_data {
-                return Err(refused(
-                    "an unsupported custom assignor is in use: its user data would be lost",
-                ));
-            }
-            // Two owners of a partition, as a faulty assignor may have made them, are not carried on.
-            for (topic, partitions) in &mut assigned {
-                partitions.retain(|partition| taken.insert((*topic, *partition)));
-            }
-            assigned.retain(|_, partitions| !partitions.is_empty());
-            members.push((member, assigned));
-            owned.push(owns);
-        }
-        for ((member, _), owns) in members.iter_mut().zip(owned) {
-            member.still_has(owns, &mut taken, generation);
-        }
+        let members = members_of(generation, migrants, context)?;
 
         let mut group = ConsumerGroup::default();
         let mut operation = Operation::new(&mut group, context);

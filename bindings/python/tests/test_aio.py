@@ -31,7 +31,9 @@ def test_a_record_goes_there_and_comes_back(servers: str, topic: str) -> None:
             written = await producer.send(topic, b"value", key=b"key", headers={"h": b"1"}, timestamp=7)
             assert (written.topic, written.partition, written.offset, written.timestamp) == (topic, 0, 0, 7)
             producer.send_nowait(topic, b"second")
-            assert await producer.flush() == (1, 0, 0)
+            flushed = await producer.flush()
+            # The record may be there before anybody waits for it.
+            assert flushed.delivered <= 1 and flushed[1:] == (0, 0)
             assert producer.metrics()["records_delivered"] == 2
         async with earliest(servers, topic) as consumer:
             record = await anext(aiter(consumer))

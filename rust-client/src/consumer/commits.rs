@@ -14,17 +14,17 @@ use std::time::Duration;
 
 use ottla_client_state::TopicPartition;
 use ottla_client_state::backoff::Backoff;
+use ottla_client_state::commit::{Choice, Chosen, OffsetAndMetadata};
 use ottla_client_state::membership::Generation;
 use ottla_protocol::ErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::committed::{OffsetAndMetadata, commit};
+use super::committed::commit;
 use super::fetcher::Shared;
 use super::group::{Group, GroupState, Revocation, chosen, gone};
 use super::rebalance::ConsumerEvent;
 use super::records::{ConsumerRecords, HandedOffset};
-use super::stored::Choice;
 use super::{Consumer, no_group};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -125,7 +125,7 @@ impl Consumer {
                 let epoch = fetching.subscription.position_epoch(&partition).unwrap_or(-1);
                 let offset = offset.leader_epoch(epoch);
                 let assignment = Some(assignment);
-                choice.insert(partition, super::stored::Chosen { offset, assignment });
+                choice.insert(partition, Chosen { offset, assignment });
             }
             Ok(choice)
         })

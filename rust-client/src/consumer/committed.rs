@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::OffsetAndMetadata;
 use ottla_client_state::metadata::ClusterSnapshot;
 use ottla_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use ottla_protocol::messages::offset_fetch_request::{
@@ -31,49 +32,6 @@ const MEMBERS_FROM: i16 = 9;
 
 /// OffsetFetch can leave out offsets of open transactions from this version on.
 const STABLE_FROM: i16 = 7;
-
-/// An offset as it is committed: the next record to read, and what else is kept with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct OffsetAndMetadata {
-    /// The offset of the next record to read.
-    pub offset: i64,
-    /// The leader epoch of the last record before it; `None` if not known. It lets the next reader notice that the log
-    /// was truncated meanwhile (KIP-320).
-    pub leader_epoch: Option<i32>,
-    /// Any words of the application; brokers take up to `offset.metadata.max.bytes`, 4096 by default.
-    pub metadata: String,
-}
-
-impl OffsetAndMetadata {
-    /// The offset `offset` without leader epoch and words.
-    pub fn new(offset: i64) -> Self {
-        OffsetAndMetadata {
-            offset,
-            ..OffsetAndMetadata::default()
-        }
-    }
-
-    /// The same with words of the application.
-    #[must_use]
-    pub fn metadata(mut self, words: impl Into<String>) -> Self {
-        self.metadata = words.into();
-        self
-    }
-
-    /// The same with the leader epoch of the last record before the offset.
-    #[must_use]
-    pub fn leader_epoch(mut self, epoch: i32) -> Self {
-        self.leader_epoch = Some(epoch).filter(|epoch| *epoch >= 0);
-        self
-    }
-}
-
-impl From<i64> for OffsetAndMetadata {
-    fn from(offset: i64) -> Self {
-        OffsetAndMetadata::new(offset)
-    }
-}
 
 /// Who commits or asks: a member of the group, or somebody outside of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -395,10 +353,10 @@ struct Found<'a> {
 
 fn take_in(answers: &mut CommittedAnswers, group: &str, partition: TopicPartition, found: &Found<'_>) {
     let outcome = match found.code {
-        0 => Ok((found.offset >= 0).then(|| OffsetAndMetadata {
-            offset: found.offset,
-            leader_epoch: Some(found.leader_epoch).filter(|epoch| *epoch >= 0),
-            metadata: found.metadata.unwrap_or_default().to_owned(),
+        0 => Ok((found.offset >= 0).then(|| {
+            OffsetAndMetadata::new(found.offset)
+                .leader_epoch(found.leader_epoch)
+                .metadata(found.metadata.unwrap_or_default())
         })),
         code => {
             let error = Error::from_code(

@@ -11,17 +11,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::{Chosen, CommitState, OffsetAndMetadata};
 use ottla_client_state::membership::{Generation, LostReason, Membership, Phase, Subscription};
 use ottla_protocol::ErrorCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::commits::CommitJob;
-use super::committed::{Committer, OffsetAndMetadata};
+use super::committed::Committer;
 use super::fetcher::Shared;
 use super::pattern::TopicPattern;
 use super::rebalance::{ConsumerEvent, Rebalance, RebalanceKind, RebalanceListener};
-use super::stored::{Chosen, Stored};
 use crate::config::{GroupConfig, GroupProtocol};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -105,7 +105,7 @@ pub(super) struct Closing {
 pub(super) struct GroupState {
     pub membership: Membership,
     pub interest: Interest,
-    pub stored: Stored,
+    pub stored: CommitState,
     pub jobs: VecDeque<CommitJob>,
     pub steps: VecDeque<Step>,
     pub revocation: Option<Revocation>,
@@ -154,7 +154,7 @@ impl Group {
             state: Mutex::new(GroupState {
                 membership,
                 interest: Interest::None,
-                stored: Stored::new(interval),
+                stored: CommitState::new(interval),
                 jobs: VecDeque::new(),
                 steps: VecDeque::new(),
                 revocation: None,

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::OffsetAndMetadata;
 
-use super::committed::OffsetAndMetadata;
 use super::records::ConsumerRecords;
 
 /// Keeps account of records that are processed out of order, by several tasks, so that commits leave no gap: an offset is

@@ -15,8 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::OffsetAndMetadata;
 
-use super::committed::OffsetAndMetadata;
 use super::fetcher::Shared;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ottla_client_state::TopicPartition;
 use ottla_client_state::backoff::Backoff;
+use ottla_client_state::commit::OffsetAndMetadata;
 use tokio::time::Instant;
 
 use super::Consumer;
-use super::committed::{OffsetAndMetadata, fetch_committed};
+use super::committed::fetch_committed;
 use super::group::{Interest, Revocation, acknowledge, handle_alive, has_left, subscription_of, take_steps};
 use super::pattern::TopicPattern;
 use super::rebalance::ConsumerEvent;

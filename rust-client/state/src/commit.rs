@@ -1,244 +1,190 @@
-//! Which offsets are to be committed, and when.
+//! What is processed and not yet committed.
 //!
-//! In: the assignment, the offsets up to which records are **processed**, the outcome of commits, the time. Out: what to
-//! commit ([`Commit`]). It sends nothing, and does not know what was merely fetched or handed over: only what was stored
-//! here is ever committed.
-//!
-//! Each partition has a fence, a number that it gets when it is assigned and that nothing after it has. What is stored, or
-//! answered, under another fence belongs to an earlier assignment of the partition and changes nothing: otherwise a slow
-//! handler could commit over the partition's next owner, or over itself after it came back.
+//! In: offsets that the application has processed, and offsets that were committed. Out: what is due. Every offset is
+//! noted under an assignment of its partition, and is worth nothing under another one: whoever had the partition in
+//! between may be further. It sends nothing and reads no clock.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::{Time, TopicPartition};
 
-/// A position to be committed: the offset of the next record to be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// An offset as it is committed: the next record to read, and what else is kept with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct OffsetAndMetadata {
-    /// One more than the offset of the last processed record.
+    /// The offset of the next record to read.
     pub offset: i64,
-    /// The leader epoch of the last processed record; -1 if not known.
-    pub leader_epoch: i32,
-    /// Words of the application that are kept with the offset. Empty by default.
-    pub metadata: Arc<str>,
+    /// The leader epoch of the last record before it; `None` if not known. It lets the next reader notice that the log
+    /// was truncated meanwhile (KIP-320).
+    pub leader_epoch: Option<i32>,
+    /// Any words of the application; brokers take up to `offset.metadata.max.bytes`, 4096 by default.
+    pub metadata: String,
 }
 
 impl OffsetAndMetadata {
-    /// A position without words, of unknown leader epoch.
-    pub fn at(offset: i64) -> OffsetAndMetadata {
+    /// The offset `offset` without leader epoch and words.
+    pub fn new(offset: i64) -> Self {
         OffsetAndMetadata {
             offset,
-            leader_epoch: -1,
-            metadata: "".into(),
+            ..OffsetAndMetadata::default()
         }
+    }
+
+    /// The same with words of the application.
+    #[must_use]
+    pub fn metadata(mut self, words: impl Into<String>) -> Self {
+        self.metadata = words.into();
+        self
+    }
+
+    /// The same with the leader epoch of the last record before the offset.
+    #[must_use]
+    pub fn leader_epoch(mut self, epoch: i32) -> Self {
+        self.leader_epoch = Some(epoch).filter(|epoch| *epoch >= 0);
+        self
     }
 }
 
-/// The identity of one assignment of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fence(u64);
-
-/// Offsets to be sent in one OffsetCommit. What becomes of each goes to [`CommitState::handle_committed`] or
-/// [`CommitState::handle_failed`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// Partition, fence and position; never empty, in order.
-    pub offsets: Vec<(TopicPartition, Fence, OffsetAndMetadata)>,
+impl From<i64> for OffsetAndMetadata {
+    fn from(offset: i64) -> Self {
+        OffsetAndMetadata::new(offset)
+    }
 }
+
+/// An offset to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The offset, and what is kept with it.
+    pub offset: OffsetAndMetadata,
+    /// The assignment under which it was processed; `None` for an offset that the application named itself, for a
+    /// partition that it assigned itself.
+    pub assignment: Option<u64>,
+}
+
+/// Offsets to be committed together.
+pub type Choice = BTreeMap<TopicPartition, Chosen>;
 
 #[derive(Debug)]
-struct Partition {
-    fence: Fence,
-    /// Up to where records are processed; `None` until the first word of it.
-    stored: Option<OffsetAndMetadata>,
-    /// What the coordinator is known to have.
-    committed: Option<OffsetAndMetadata>,
-    /// Commits on the wire, the oldest first. There is more than one when the application commits while a timer does.
-    under_way: Vec<OffsetAndMetadata>,
+struct Entry {
+    assignment: u64,
+    processed: Option<OffsetAndMetadata>,
+    committed: Option<i64>,
 }
 
-impl Partition {
-    /// Whether something is stored that neither the coordinator has nor a commit on the wire brings.
-    fn is_due(&self) -> bool {
-        let newest = self.under_way.last().or(self.committed.as_ref());
-        self.stored.is_some() && self.stored.as_ref() != newest
-    }
-
-    fn settle(&mut self, position: &OffsetAndMetadata) {
-        if let Some(place) = self.under_way.iter().position(|sent| sent == position) {
-            self.under_way.remove(place);
-        }
-    }
-}
-
-/// The offsets of one consumer, and the clock of its automatic commits.
+/// The processed and the committed offset of each partition, and the clock of automatic commits.
 #[derive(Debug)]
 pub struct CommitState {
-    partitions: BTreeMap<TopicPartition, Partition>,
-    next_fence: u64,
-    /// `auto.commit.interval.ms`; `None` without `enable.auto.commit`.
+    entries: BTreeMap<TopicPartition, Entry>,
+    /// `auto.commit.interval.ms`; `None` for no automatic commits.
     interval_ms: Option<u64>,
     next_auto: Time,
 }
 
 impl CommitState {
-    /// Nothing assigned. `auto_commit_interval_ms` is the time between automatic commits, or `None` for none.
-    pub fn new(auto_commit_interval_ms: Option<u64>, now: Time) -> CommitState {
+    /// Nothing processed. `interval_ms` is the time between automatic commits, or `None` for none.
+    pub fn new(interval_ms: Option<u64>) -> Self {
         CommitState {
-            partitions: BTreeMap::new(),
-            next_fence: 1,
-            interval_ms: auto_commit_interval_ms,
-            next_auto: now.plus_ms(auto_commit_interval_ms.unwrap_or(0)),
+            entries: BTreeMap::new(),
+            interval_ms,
+            next_auto: Time::ZERO,
         }
     }
 
-    /// These are assigned from now on, under a fence each of its own. Those that were assigned already start anew.
-    pub fn handle_assigned(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            let fence = Fence(self.next_fence);
-            self.next_fence += 1;
-            let state = Partition {
-                fence,
-                stored: None,
-                committed: None,
-                under_way: Vec::new(),
-            };
-            self.partitions.insert(partition.clone(), state);
+    /// The entry of this assignment; what was noted under another one is dropped.
+    fn entry(&mut self, partition: &TopicPartition, assignment: u64) -> &mut Entry {
+        let fresh = || Entry {
+            assignment,
+            processed: None,
+            committed: None,
+        };
+        let entry = self.entries.entry(partition.clone()).or_insert_with(fresh);
+        if entry.assignment != assignment {
+            *entry = fresh();
         }
+        entry
     }
 
-    /// These are not assigned any more, whether let go or lost. Nothing of them is committed from here on.
-    pub fn handle_unassigned(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            self.partitions.remove(partition);
-        }
-    }
-
-    /// The coordinator has this position of the partition, as OffsetFetch told when it was assigned.
-    pub fn handle_fetched(&mut self, partition: &TopicPartition, position: OffsetAndMetadata) {
-        if let Some(state) = self.partitions.get_mut(partition)
-            && state.committed.is_none()
+    /// All records before `offset` are processed.
+    pub fn note(&mut self, partition: &TopicPartition, assignment: u64, offset: OffsetAndMetadata, now: Time) {
+        self.entry(partition, assignment).processed = Some(offset);
+        if let Some(interval) = self.interval_ms
+            && self.next_auto == Time::ZERO
         {
-            state.committed = Some(position);
-        }
-    }
-
-    /// The fence of the partition's present assignment, to go with its records; `None` if it is not assigned.
-    pub fn fence(&self, partition: &TopicPartition) -> Option<Fence> {
-        self.partitions.get(partition).map(|state| state.fence)
-    }
-
-    /// Everything before `position` is processed. Going back is allowed: after a seek the application processes anew.
-    ///
-    /// False if the partition is not assigned under `fence` any more; then nothing is stored.
-    pub fn store(&mut self, partition: &TopicPartition, fence: Fence, position: OffsetAndMetadata) -> bool {
-        let found = self.partitions.get_mut(partition).filter(|state| state.fence == fence);
-        found.map(|state| state.stored = Some(position)).is_some()
-    }
-
-    /// Up to where the partition is processed.
-    pub fn stored(&self, partition: &TopicPartition) -> Option<&OffsetAndMetadata> {
-        self.partitions.get(partition)?.stored.as_ref()
-    }
-
-    /// What the coordinator is known to have of the partition.
-    pub fn committed(&self, partition: &TopicPartition) -> Option<&OffsetAndMetadata> {
-        self.partitions.get(partition)?.committed.as_ref()
-    }
-
-    /// Whether the partition has a commit on the wire.
-    pub fn is_committing(&self, partition: &TopicPartition) -> bool {
-        self.partitions
-            .get(partition)
-            .is_some_and(|state| !state.under_way.is_empty())
-    }
-
-    /// All that is stored and not committed yet, to be sent now. `None` if there is nothing.
-    pub fn take_all(&mut self) -> Option<Commit> {
-        self.take(|_| true)
-    }
-
-    /// As [`take_all`](CommitState::take_all), for these partitions: the commit before they are let go.
-    pub fn take_of(&mut self, partitions: &[TopicPartition]) -> Option<Commit> {
-        self.take(|partition| partitions.contains(partition))
-    }
-
-    /// The automatic commit, if its time has come and there is something to commit.
-    pub fn take_due(&mut self, now: Time) -> Option<Commit> {
-        if self.interval_ms.is_none() || now < self.next_auto {
-            return None;
-        }
-        self.restart(now);
-        self.take_all()
-    }
-
-    /// When [`take_due`](CommitState::take_due) is worth asking. `None` without automatic commits, and while there is
-    /// nothing to commit.
-    pub fn wake_at(&self) -> Option<Time> {
-        self.interval_ms?;
-        self.partitions
-            .values()
-            .any(Partition::is_due)
-            .then_some(self.next_auto)
-    }
-
-    fn take(&mut self, wanted: impl Fn(&TopicPartition) -> bool) -> Option<Commit> {
-        let due = self
-            .partitions
-            .iter_mut()
-            .filter(|(partition, state)| state.is_due() && wanted(partition));
-        let offsets = due.filter_map(|(partition, state)| {
-            let position = state.stored.clone()?;
-            state.under_way.push(position.clone());
-            Some((partition.clone(), state.fence, position))
-        });
-        let offsets: Vec<_> = offsets.collect();
-        (!offsets.is_empty()).then_some(Commit { offsets })
-    }
-
-    /// The application commits these positions by itself, whatever is stored. Partitions that are not assigned are left out
-    /// of the bookkeeping, and not forbidden: a consumer may commit for partitions it does not read.
-    pub fn handle_sent(&mut self, offsets: &[(TopicPartition, OffsetAndMetadata)]) -> Vec<Option<Fence>> {
-        let fences = offsets.iter().map(|(partition, position)| {
-            let state = self.partitions.get_mut(partition)?;
-            state.under_way.push(position.clone());
-            Some(state.fence)
-        });
-        fences.collect()
-    }
-
-    /// The coordinator has this position now.
-    pub fn handle_committed(&mut self, partition: &TopicPartition, fence: Fence, position: OffsetAndMetadata) {
-        if let Some(state) = self.of(partition, fence) {
-            state.settle(&position);
-            state.committed = Some(position);
-        }
-    }
-
-    /// The coordinator did not take this position, or nobody knows whether it did. It is due again with the next commit,
-    /// which an automatic one makes after `retry_ms` already (`retry.backoff.ms`).
-    pub fn handle_failed(
-        &mut self,
-        partition: &TopicPartition,
-        fence: Fence,
-        position: &OffsetAndMetadata,
-        retry_ms: u64,
-        now: Time,
-    ) {
-        let Some(state) = self.of(partition, fence) else { return };
-        state.settle(position);
-        self.next_auto = self.next_auto.min(now.plus_ms(retry_ms));
-    }
-
-    fn of(&mut self, partition: &TopicPartition, fence: Fence) -> Option<&mut Partition> {
-        self.partitions.get_mut(partition).filter(|state| state.fence == fence)
-    }
-
-    fn restart(&mut self, now: Time) {
-        if let Some(interval) = self.interval_ms {
             self.next_auto = now.plus_ms(interval);
         }
+    }
+
+    /// The application moved elsewhere: what was processed before is not to be committed any more, unless it is already.
+    pub fn handle_moved(&mut self, partition: &TopicPartition) {
+        if let Some(entry) = self.entries.get_mut(partition) {
+            entry.processed = None;
+        }
+    }
+
+    /// The application commits by itself, further than what it has said to be processed: an automatic commit that follows
+    /// must not take that back. Where the commit fails, the next one tries again.
+    pub fn handle_committing(&mut self, partition: &TopicPartition, chosen: &Chosen) {
+        let Some(entry) = self.entries.get_mut(partition) else {
+            return;
+        };
+        if chosen.assignment == Some(entry.assignment)
+            && let Some(processed) = &mut entry.processed
+            && processed.offset < chosen.offset.offset
+        {
+            *processed = chosen.offset.clone();
+        }
+    }
+
+    /// `offset` is committed, by us or by whoever had the partition before.
+    pub fn handle_committed(&mut self, partition: &TopicPartition, assignment: u64, offset: i64) {
+        let entry = self.entry(partition, assignment);
+        entry.committed = Some(offset);
+        if entry
+            .processed
+            .as_ref()
+            .is_some_and(|processed| processed.offset == offset)
+        {
+            entry.processed = None;
+        }
+    }
+
+    /// The partition is not ours any more.
+    pub fn forget(&mut self, partition: &TopicPartition) {
+        self.entries.remove(partition);
+    }
+
+    /// What is known to be committed.
+    pub fn committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.entries.get(partition)?.committed
+    }
+
+    /// What is processed and not committed, of the partitions that `wanted` accepts.
+    pub fn uncommitted(&self, wanted: impl Fn(&TopicPartition) -> bool) -> Choice {
+        let chosen = self.entries.iter().filter_map(|(partition, entry)| {
+            let offset = entry.processed.clone().filter(|_| wanted(partition))?;
+            let chosen = Chosen {
+                offset,
+                assignment: Some(entry.assignment),
+            };
+            Some((partition.clone(), chosen))
+        });
+        chosen.collect()
+    }
+
+    /// When the next automatic commit is due; `None` if there is nothing to commit.
+    pub fn wake_at(&self) -> Option<Time> {
+        let something = self.entries.values().any(|entry| entry.processed.is_some());
+        (self.interval_ms.is_some() && something).then_some(self.next_auto)
+    }
+
+    /// What to commit automatically now, if it is time.
+    pub fn next_due(&mut self, now: Time) -> Option<Choice> {
+        let interval = self.interval_ms?;
+        if self.wake_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        self.next_auto = now.plus_ms(interval.max(1));
+        Some(self.uncommitted(|_| true))
     }
 }
 
@@ -246,118 +192,78 @@ impl CommitState {
 mod tests {
     use super::*;
 
-    fn partition(number: i32) -> TopicPartition {
-        TopicPartition::new("t", number)
+    fn tp() -> TopicPartition {
+        TopicPartition::new("orders", 0)
     }
 
-    fn at(offset: i64) -> OffsetAndMetadata {
-        OffsetAndMetadata::at(offset)
-    }
-
-    fn assigned(interval_ms: Option<u64>) -> (CommitState, Fence) {
-        let mut state = CommitState::new(interval_ms, Time(0));
-        state.handle_assigned(&[partition(0), partition(1)]);
-        let fence = state.fence(&partition(0)).unwrap();
-        (state, fence)
-    }
-
-    fn offsets(commit: Option<Commit>) -> Vec<(i32, i64)> {
-        let offsets = commit.map_or(Vec::new(), |commit| commit.offsets);
-        offsets
-            .into_iter()
-            .map(|(at, _, position)| (at.partition, position.offset))
-            .collect()
+    fn offsets(choice: &Choice) -> Vec<i64> {
+        choice.values().map(|chosen| chosen.offset.offset).collect()
     }
 
     #[test]
-    fn only_what_was_stored_is_committed_and_only_once() {
-        let (mut state, fence) = assigned(None);
-        assert_eq!(state.take_all(), None);
-        assert!(state.store(&partition(0), fence, at(5)));
-        assert_eq!(offsets(state.take_all()), [(0, 5)]);
-        assert_eq!(state.take_all(), None, "it is on the wire");
-        state.handle_committed(&partition(0), fence, at(5));
-        assert_eq!(state.take_all(), None);
-        assert_eq!(state.committed(&partition(0)), Some(&at(5)));
-        state.store(&partition(0), fence, at(9));
-        assert_eq!(offsets(state.take_of(&[partition(1)])), []);
-        assert_eq!(offsets(state.take_of(&[partition(0)])), [(0, 9)]);
+    fn only_what_is_processed_is_committed_and_only_once() {
+        let mut stored = CommitState::new(Some(5000));
+        assert_eq!(stored.wake_at(), None);
+        stored.note(&tp(), 1, 7.into(), Time(100));
+        assert_eq!(stored.wake_at(), Some(Time(5100)));
+        assert_eq!(stored.next_due(Time(5099)), None);
+        assert_eq!(offsets(&stored.next_due(Time(5100)).unwrap()), [7]);
+        stored.handle_committed(&tp(), 1, 7);
+        assert_eq!((stored.wake_at(), stored.committed(&tp())), (None, Some(7)));
     }
 
     #[test]
-    fn what_the_coordinator_has_already_is_not_committed_again() {
-        let (mut state, fence) = assigned(None);
-        state.handle_fetched(&partition(0), at(5));
-        state.store(&partition(0), fence, at(5));
-        assert_eq!(state.take_all(), None);
+    fn a_failed_commit_is_due_again_after_the_interval() {
+        let mut stored = CommitState::new(Some(1000));
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        assert!(stored.next_due(Time(1000)).is_some());
+        assert_eq!(stored.next_due(Time(1500)), None);
+        stored.note(&tp(), 1, 9.into(), Time(1600));
+        assert_eq!(offsets(&stored.next_due(Time(2000)).unwrap()), [9]);
     }
 
     #[test]
-    fn an_offset_of_an_earlier_assignment_is_never_committed() {
-        let (mut state, old) = assigned(None);
-        state.store(&partition(0), old, at(5));
-        let late = state.take_all().unwrap();
-        state.handle_unassigned(&[partition(0)]);
-        assert!(!state.store(&partition(0), old, at(6)));
-        state.handle_assigned(&[partition(0)]);
-        let new = state.fence(&partition(0)).unwrap();
-        assert!(!state.store(&partition(0), old, at(7)));
-        assert_eq!(state.take_all(), None);
-        // Nor does the answer to the old commit say anything about the new assignment.
-        for (at, fence, position) in late.offsets {
-            state.handle_committed(&at, fence, position);
-        }
-        assert_eq!(state.committed(&partition(0)), None);
-        assert!(state.store(&partition(0), new, at(8)));
-        assert_eq!(offsets(state.take_all()), [(0, 8)]);
+    fn an_automatic_commit_takes_back_no_commit_of_the_application() {
+        let by_hand = |offset: i64, assignment| Chosen {
+            offset: offset.into(),
+            assignment: Some(assignment),
+        };
+        let mut stored = CommitState::new(Some(1000));
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        stored.handle_committing(&tp(), &by_hand(9, 1));
+        // It is under way, and the automatic one comes behind it.
+        assert_eq!(offsets(&stored.next_due(Time(1000)).unwrap()), [9]);
+        stored.handle_committed(&tp(), 1, 9);
+        assert_eq!(stored.wake_at(), None);
+        // A step back is the application's own will, and says nothing of what is processed.
+        stored.note(&tp(), 1, 12.into(), Time(1000));
+        stored.handle_committing(&tp(), &by_hand(3, 1));
+        stored.handle_committing(&tp(), &by_hand(20, 2));
+        assert_eq!(offsets(&stored.uncommitted(|_| true)), [12]);
     }
 
     #[test]
-    fn a_failed_commit_is_due_again_and_an_automatic_one_soon() {
-        let (mut state, fence) = assigned(Some(5000));
-        state.store(&partition(0), fence, at(5));
-        assert_eq!(state.wake_at(), Some(Time(5000)));
-        assert_eq!(offsets(state.take_due(Time(4999))), []);
-        assert_eq!(offsets(state.take_due(Time(5000))), [(0, 5)]);
-        assert_eq!(state.wake_at(), None);
-        state.handle_failed(&partition(0), fence, &at(5), 100, Time(5020));
-        assert_eq!(state.wake_at(), Some(Time(5120)));
-        assert_eq!(offsets(state.take_due(Time(5120))), [(0, 5)]);
-        state.handle_committed(&partition(0), fence, at(5));
-        state.store(&partition(0), fence, at(6));
-        assert_eq!(state.wake_at(), Some(Time(10_120)));
+    fn an_offset_is_worth_nothing_under_another_assignment() {
+        let mut stored = CommitState::new(Some(1000));
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        stored.handle_committed(&tp(), 2, 20);
+        assert!(stored.uncommitted(|_| true).is_empty());
+        assert_eq!(stored.committed(&tp()), Some(20));
     }
 
     #[test]
-    fn a_seek_back_is_committed_too() {
-        let (mut state, fence) = assigned(None);
-        state.store(&partition(0), fence, at(9));
-        state.take_all();
-        state.store(&partition(0), fence, at(2));
-        assert_eq!(offsets(state.take_all()), [(0, 2)], "after what is on the wire");
-        state.handle_committed(&partition(0), fence, at(9));
-        state.handle_committed(&partition(0), fence, at(2));
-        assert_eq!(state.committed(&partition(0)), Some(&at(2)));
-        assert_eq!(state.take_all(), None);
+    fn what_was_processed_before_a_seek_is_not_committed_after_it() {
+        let mut stored = CommitState::new(Some(1000));
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        stored.handle_moved(&tp());
+        assert_eq!(stored.wake_at(), None);
     }
 
     #[test]
-    fn what_the_application_commits_itself_is_known() {
-        let (mut state, fence) = assigned(Some(5000));
-        state.store(&partition(0), fence, at(7));
-        let fences = state.handle_sent(&[(partition(0), at(7)), (partition(5), at(1))]);
-        assert_eq!(fences, [Some(fence), None]);
-        assert!(state.is_committing(&partition(0)));
-        assert_eq!(state.take_due(Time(5000)), None);
-        state.handle_committed(&partition(0), fence, at(7));
-        assert!(!state.is_committing(&partition(0)));
-        assert_eq!(state.wake_at(), None);
-    }
-
-    #[test]
-    fn without_automatic_commits_nothing_is_due_by_itself() {
-        let (mut state, fence) = assigned(None);
-        state.store(&partition(0), fence, at(7));
-        assert_eq!((state.wake_at(), state.take_due(Time::MAX)), (None, None));
+    fn without_automatic_commits_nothing_is_due() {
+        let mut stored = CommitState::new(None);
+        stored.note(&tp(), 1, 7.into(), Time::ZERO);
+        assert_eq!((stored.wake_at(), stored.next_due(Time::MAX)), (None, None));
+        assert_eq!(offsets(&stored.uncommitted(|_| true)), [7]);
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::committed::commit;
 use super::fetcher::Shared;
-use super::group::{Group, GroupState, Revocation, chosen, gone};
+use super::group::{Group, GroupState, Revocation, be_alive_and, chosen, gone, store_handed_of};
 use super::rebalance::ConsumerEvent;
 use super::records::{ConsumerRecords, HandedOffset};
 use super::{Consumer, no_group};
@@ -102,12 +102,7 @@ impl Consumer {
                 return Ok(state.stored.uncommitted(|_| true));
             }
             let mut fetching = self.shared.lock();
-            let handed = std::mem::take(&mut fetching.handed);
-            let now = self.shared.client.now();
-            for (partition, handed) in handed {
-                let offset = OffsetAndMetadata::new(handed.next_offset).leader_epoch(handed.leader_epoch);
-                state.stored.note(&partition, handed.assignment, offset, now);
-            }
+            store_handed_of(&self.shared, &mut fetching, group, state, |_| true);
             let processed = state.stored.uncommitted(|_| true);
             let mut choice = Choice::new();
             let assigned: Vec<TopicPartition> = fetching.subscription.assigned().cloned().collect();
@@ -173,7 +168,7 @@ impl Consumer {
         let begun = self.enqueue(|_, state| {
             let mut choice = Choice::new();
             for handed in handed {
-                let offset = OffsetAndMetadata::new(handed.offset).leader_epoch(handed.leader_epoch);
+                let offset = handed.processed();
                 let chosen = chosen(&self.shared, state, &handed.partition, offset, Some(handed.assignment))?;
                 choice.insert(handed.partition, chosen);
             }
@@ -191,24 +186,13 @@ impl Consumer {
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, impl Into<OffsetAndMetadata>)>,
     ) -> Result<()> {
-        let group = self.group()?;
-        let now = self.shared.client.now();
-        let mut state = group.lock();
-        state.membership.handle_poll(now);
-        let mut outcome = Ok(());
-        for (partition, offset) in offsets {
-            let offset: OffsetAndMetadata = offset.into();
-            match chosen(&self.shared, &state, &partition, offset, None) {
-                Ok(chosen) => match chosen.assignment {
-                    Some(assignment) => state.stored.note(&partition, assignment, chosen.offset, now),
-                    None => outcome = outcome.and(Err(super::not_assigned(&partition))),
-                },
-                Err(error) => outcome = outcome.and(Err(error)),
+        self.store(offsets, |state, (partition, offset)| {
+            let chosen = chosen(&self.shared, state, &partition, offset.into(), None)?;
+            match chosen.assignment {
+                Some(assignment) => Ok((partition, assignment, chosen.offset)),
+                None => Err(super::not_assigned(&partition)),
             }
-        }
-        drop(state);
-        group.stir();
-        outcome
+        })
     }
 
     /// Says that these records are processed, and all before them of the same partitions; as
@@ -226,22 +210,40 @@ impl Consumer {
     /// # Errors
     /// As there.
     pub fn store_handed(&self, handed: impl IntoIterator<Item = HandedOffset>) -> Result<()> {
+        self.store(handed, |_, handed| {
+            let current = self.shared.lock().subscription.assignment_of(&handed.partition);
+            if current == Some(handed.assignment) {
+                let offset = handed.processed();
+                Ok((handed.partition, handed.assignment, offset))
+            } else {
+                Err(gone(&handed.partition, handed.offset))
+            }
+        })
+    }
+
+    /// Stores what `choose` makes of each item; gives the first error.
+    fn store<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        choose: impl Fn(&GroupState, T) -> Result<(TopicPartition, u64, OffsetAndMetadata)>,
+    ) -> Result<()> {
         let group = self.group()?;
         let now = self.shared.client.now();
         let mut state = group.lock();
-        state.membership.handle_poll(now);
-        let mut outcome = Ok(());
-        for handed in handed {
-            let offset = OffsetAndMetadata::new(handed.offset).leader_epoch(handed.leader_epoch);
-            let current = self.shared.lock().subscription.assignment_of(&handed.partition);
-            if current == Some(handed.assignment) {
-                state.stored.note(&handed.partition, handed.assignment, offset, now);
-            } else {
-                outcome = outcome.and(Err(gone(&handed.partition, handed.offset)));
+        let (woken, outcome) = be_alive_and(&self.shared, &mut state, |state| {
+            let mut outcome = Ok(());
+            for item in items {
+                match choose(state, item) {
+                    Ok((partition, assignment, offset)) => state.stored.note(&partition, assignment, offset, now),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
             }
-        }
+            outcome
+        });
         drop(state);
-        group.stir();
+        if woken {
+            group.stir();
+        }
         outcome
     }
 

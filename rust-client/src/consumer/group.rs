@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::commits::CommitJob;
 use super::committed::Committer;
-use super::fetcher::Shared;
+use super::fetcher::{Shared, State};
 use super::pattern::TopicPattern;
 use super::rebalance::{ConsumerEvent, Rebalance, RebalanceKind, RebalanceListener};
 use crate::config::{GroupConfig, GroupProtocol};
@@ -222,19 +222,29 @@ impl Group {
 /// A poll of the application: a sign of life, and word that what earlier polls handed over is processed.
 pub(super) fn handle_poll(shared: &Arc<Shared>, group: &Group) {
     let mut state = group.lock();
-    let changed = be_alive(shared, &mut state);
-    let idle = state.stored.wake_at().is_none();
-    store_handed(shared, group, &mut state, |_| true);
-    let due = idle && state.stored.wake_at().is_some();
+    let (woken, ()) = be_alive_and(shared, &mut state, |state| store_handed(shared, group, state, |_| true));
     let steps = !state.steps.is_empty();
     drop(state);
     if steps {
         take_steps(shared, group);
     }
-    // A poll that changes nothing wakes nobody.
-    if changed || due {
+    if woken {
         group.stir();
     }
+}
+
+/// A sign of life, and what is stored with it. Whether the tasks of the group are to look again: what changes nothing for
+/// them wakes nobody.
+pub(super) fn be_alive_and<T>(
+    shared: &Shared,
+    state: &mut GroupState,
+    store: impl FnOnce(&mut GroupState) -> T,
+) -> (bool, T) {
+    let changed = be_alive(shared, state);
+    let idle = state.stored.wake_at().is_none();
+    let stored = store(state);
+    let due = idle && state.stored.wake_at().is_some();
+    (changed || due, stored)
 }
 
 /// A sign of life without a poll.
@@ -246,26 +256,33 @@ pub(super) fn handle_alive(shared: &Shared, group: &Group) {
 
 /// Whether that made a difference.
 fn be_alive(shared: &Shared, state: &mut GroupState) -> bool {
-    let before = state.membership.state().phase;
+    let before = state.membership.phase();
     state.membership.handle_poll(shared.client.now());
-    let after = state.membership.state().phase;
+    let after = state.membership.phase();
     before != after || matches!(before, Phase::PollExpired | Phase::Failed)
 }
 
 /// What was handed over of the partitions that `of` accepts is processed.
 fn store_handed(shared: &Shared, group: &Group, state: &mut GroupState, of: impl Fn(&TopicPartition) -> bool) {
+    store_handed_of(shared, &mut shared.lock(), group, state, of);
+}
+
+/// The same for who holds the lock.
+pub(super) fn store_handed_of(
+    shared: &Shared,
+    fetching: &mut State,
+    group: &Group,
+    state: &mut GroupState,
+    of: impl Fn(&TopicPartition) -> bool,
+) {
     let now = shared.client.now();
-    let mut fetching = shared.lock();
-    if fetching.handed.is_empty() {
-        return;
-    }
-    let handed = std::mem::take(&mut fetching.handed);
-    for (partition, handed) in handed {
+    for (partition, handed) in std::mem::take(&mut fetching.handed) {
         if !of(&partition) {
             fetching.handed.insert(partition, handed);
         } else if group.config.enable_auto_offset_store {
-            let offset = OffsetAndMetadata::new(handed.next_offset).leader_epoch(handed.leader_epoch);
-            state.stored.note(&partition, handed.assignment, offset, now);
+            state
+                .stored
+                .note(&partition, handed.assignment, handed.processed(), now);
         }
     }
 }
@@ -520,5 +537,5 @@ pub(super) fn gone(partition: &TopicPartition, offset: i64) -> Error {
 
 /// Whether the machine has nothing more to do.
 pub(super) fn has_left(state: &GroupState) -> bool {
-    matches!(state.membership.state().phase, Phase::Left | Phase::Unsubscribed)
+    matches!(state.membership.phase(), Phase::Left | Phase::Unsubscribed)
 }

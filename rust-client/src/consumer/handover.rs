@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::OffsetAndMetadata;
 use ottla_protocol::records::{Decompressor, RecordError};
 
 use super::decode::{DecodeOptions, OpenFetch, Step};
@@ -34,6 +35,13 @@ pub(super) struct Handed {
     pub assignment: u64,
     /// Whether there was a record, or only what is skipped.
     pub records: bool,
+}
+
+impl Handed {
+    /// What to commit once it is processed.
+    pub fn processed(&self) -> OffsetAndMetadata {
+        OffsetAndMetadata::new(self.next_offset).leader_epoch(self.leader_epoch)
+    }
 }
 
 impl Reader {

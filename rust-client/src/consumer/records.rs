@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::OffsetAndMetadata;
 use ottla_protocol::records::{Headers, RawHeaders, Record, RecordIter, RecordOrigin, TimestampType};
 
 /// Records of one batch that follow each other.
@@ -184,6 +185,11 @@ impl HandedOffset {
             leader_epoch,
             assignment,
         }
+    }
+
+    /// What to commit once the records before are processed.
+    pub(super) fn processed(&self) -> OffsetAndMetadata {
+        OffsetAndMetadata::new(self.offset).leader_epoch(self.leader_epoch)
     }
 
     /// The partition.

@@ -293,9 +293,9 @@ impl ClassicMembership {
         times.into_iter().flatten().min()
     }
 
-    /// See [`Membership::state`](super::Membership::state).
-    pub fn state(&self) -> MemberStateView {
-        let phase = match &self.state {
+    /// See [`Membership::phase`](super::Membership::phase).
+    pub fn phase(&self) -> Phase {
+        match &self.state {
             State::Unsubscribed => Phase::Unsubscribed,
             State::Unjoined | State::Joining => Phase::Joining,
             State::Revoking { .. } => Phase::Revoking,
@@ -307,9 +307,13 @@ impl ClassicMembership {
             State::Failed { .. } => Phase::Failed,
             State::Leaving { .. } => Phase::Leaving,
             State::Left => Phase::Left,
-        };
+        }
+    }
+
+    /// See [`Membership::state`](super::Membership::state).
+    pub fn state(&self) -> MemberStateView {
         MemberStateView {
-            phase,
+            phase: self.phase(),
             since: self.since,
             member_id: self.member_id.clone(),
             generation: self.generation(),

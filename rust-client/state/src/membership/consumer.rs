@@ -280,9 +280,9 @@ impl ConsumerMembership {
         times.into_iter().flatten().min()
     }
 
-    /// See [`Membership::state`](super::Membership::state).
-    pub fn state(&self) -> MemberStateView {
-        let phase = match &self.state {
+    /// See [`Membership::phase`](super::Membership::phase).
+    pub fn phase(&self) -> Phase {
+        match &self.state {
             State::Unsubscribed => Phase::Unsubscribed,
             State::Joining => Phase::Joining,
             State::Stable => Phase::Stable,
@@ -292,9 +292,13 @@ impl ConsumerMembership {
             State::Failed { .. } => Phase::Failed,
             State::Leaving { .. } => Phase::Leaving,
             State::Left => Phase::Left,
-        };
+        }
+    }
+
+    /// See [`Membership::state`](super::Membership::state).
+    pub fn state(&self) -> MemberStateView {
         MemberStateView {
-            phase,
+            phase: self.phase(),
             since: self.since,
             member_id: self.member_id.clone(),
             generation: self.generation(),

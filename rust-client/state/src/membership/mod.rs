@@ -237,6 +237,11 @@ impl Membership {
         either!(self, machine => machine.wake_at())
     }
 
+    /// What the member does now, which is cheaper to ask than [`Membership::state`].
+    pub fn phase(&self) -> Phase {
+        either!(self, machine => machine.phase())
+    }
+
     /// How the member stands.
     pub fn state(&self) -> MemberStateView {
         either!(self, machine => machine.state())

@@ -157,25 +157,35 @@ impl Slot {
         &self,
         work: impl FnOnce(&mut GroupShard, Moment) -> Effect<GroupRecord, T>,
     ) -> Result<(T, Commit), ErrorCode> {
-        let mut state = self.lock();
-        let State::Active(active) = &mut *state else {
-            return Err(unavailable(&state));
-        };
-        let moment = self.common.moment();
-        self.show_topics(active);
-        let effect = work(&mut active.shard, moment);
-        let taken = self.take(active, effect, moment);
-        self.settle(&mut state, taken)
-    }
-
-    fn show_topics(&self, active: &mut Active) {
-        active.shard.handle_topics(self.common.topics.load_full());
+        self.work(work, |_, _| ())
     }
 
     pub(super) fn await_outcome<T>(
         &self,
         work: impl FnOnce(&mut GroupShard, Moment) -> Effect<GroupRecord, Outcome<T>>,
     ) -> Result<Promise<T>, ErrorCode> {
+        let mut later = None;
+        let (outcome, commit) = self.work(work, |active, outcome| {
+            if let Outcome::Parked(ticket) = outcome {
+                let (sender, receiver) = oneshot::channel();
+                active.waiting.insert(*ticket, sender);
+                later = Some(receiver);
+            }
+        })?;
+        Ok(match (outcome, later) {
+            (Outcome::Now(reply), _) => Promise::Now(Released { reply, commit }),
+            (Outcome::Parked(_), Some(receiver)) => Promise::Later(receiver),
+            // Not reached: a receiver was made for every ticket.
+            (Outcome::Parked(_), None) => return Err(ErrorCode::NotCoordinator),
+        })
+    }
+
+    /// Carries out one operation. `before` sees its reply before answers that have become possible are sent.
+    fn work<T>(
+        &self,
+        work: impl FnOnce(&mut GroupShard, Moment) -> Effect<GroupRecord, T>,
+        before: impl FnOnce(&mut Active, &T),
+    ) -> Result<(T, Commit), ErrorCode> {
         let mut state = self.lock();
         let State::Active(active) = &mut *state else {
             return Err(unavailable(&state));
@@ -183,20 +193,13 @@ impl Slot {
         let moment = self.common.moment();
         self.show_topics(active);
         let effect = work(&mut active.shard, moment);
-        let mut later = None;
-        if let Outcome::Parked(ticket) = &effect.reply {
-            let (sender, receiver) = oneshot::channel();
-            active.waiting.insert(*ticket, sender);
-            later = Some(receiver);
-        }
+        before(active, &effect.reply);
         let taken = self.take(active, effect, moment);
-        let (outcome, commit) = self.settle(&mut state, taken)?;
-        Ok(match (outcome, later) {
-            (Outcome::Now(reply), _) => Promise::Now(Released { reply, commit }),
-            (Outcome::Parked(_), Some(receiver)) => Promise::Later(receiver),
-            // Not reached: a receiver was made for every ticket.
-            (Outcome::Parked(_), None) => return Err(ErrorCode::NotCoordinator),
-        })
+        self.settle(&mut state, taken)
+    }
+
+    fn show_topics(&self, active: &mut Active) {
+        active.shard.handle_topics(self.common.topics.load_full());
     }
 
     pub(super) fn look<T>(&self, work: impl FnOnce(&GroupShard) -> T) -> Result<(T, Commit), ErrorCode> {

@@ -4,7 +4,7 @@
 //! and are not meant by it.
 
 use super::answers::{MESSAGE, Target};
-use super::places::{Parts, Places, part, throttle};
+use super::places::{Parts, Places, take_apart, throttle};
 use super::rule::WireCode;
 use ottla_protocol::Uuid;
 use ottla_protocol::messages::leave_group_response::MemberResponse;
@@ -34,25 +34,25 @@ impl<'a> Places<'a> for OffsetCommitRequest<'a> {
     }
 
     fn without_effect(mut self, target: &Target, version: i16) -> Parts<Self, OffsetCommitResponse<'a>> {
-        let mut refused = OffsetCommitResponse::default();
-        for topic in &mut self.topics {
-            if !target.topic(topic.name, topic.topic_id) {
-                continue;
-            }
-            let all = std::mem::take(&mut topic.partitions);
-            let (rest, meant) = part(all, |part| target.partition(part.partition_index));
-            topic.partitions = rest;
-            let answer = |partition_index| OffsetCommitResponsePartition {
-                partition_index,
-                ..Default::default()
-            };
-            refused.topics.push(OffsetCommitResponseTopic {
+        let answer = |partition_index| OffsetCommitResponsePartition {
+            partition_index,
+            ..Default::default()
+        };
+        let topics = take_apart(
+            &mut self.topics,
+            |topic| target.topic(topic.name, topic.topic_id),
+            |topic| &mut topic.partitions,
+            |part| target.partition(part.partition_index),
+            |topic, meant| OffsetCommitResponseTopic {
                 name: topic.name,
                 topic_id: topic.topic_id,
                 partitions: meant.iter().map(|part| answer(part.partition_index)).collect(),
-            });
-        }
-        self.topics.retain(|topic| !topic.partitions.is_empty());
+            },
+        );
+        let refused = OffsetCommitResponse {
+            topics,
+            ..Default::default()
+        };
         ((!self.topics.is_empty()).then_some((self, version)), Some(refused))
     }
 
@@ -158,24 +158,24 @@ impl<'a> Places<'a> for OffsetDeleteRequest<'a> {
     }
 
     fn without_effect(mut self, target: &Target, version: i16) -> Parts<Self, OffsetDeleteResponse<'a>> {
-        let mut refused = OffsetDeleteResponse::default();
-        for topic in &mut self.topics {
-            if !target.topic(topic.name, Uuid::ZERO) {
-                continue;
-            }
-            let all = std::mem::take(&mut topic.partitions);
-            let (rest, meant) = part(all, |part| target.partition(part.partition_index));
-            topic.partitions = rest;
-            let answer = |partition_index| OffsetDeleteResponsePartition {
-                partition_index,
-                ..Default::default()
-            };
-            refused.topics.push(OffsetDeleteResponseTopic {
+        let answer = |partition_index| OffsetDeleteResponsePartition {
+            partition_index,
+            ..Default::default()
+        };
+        let topics = take_apart(
+            &mut self.topics,
+            |topic| target.topic(topic.name, Uuid::ZERO),
+            |topic| &mut topic.partitions,
+            |part| target.partition(part.partition_index),
+            |topic, meant| OffsetDeleteResponseTopic {
                 name: topic.name,
                 partitions: meant.iter().map(|part| answer(part.partition_index)).collect(),
-            });
-        }
-        self.topics.retain(|topic| !topic.partitions.is_empty());
+            },
+        );
+        let refused = OffsetDeleteResponse {
+            topics,
+            ..Default::default()
+        };
         ((!self.topics.is_empty()).then_some((self, version)), Some(refused))
     }
 

@@ -100,6 +100,25 @@ pub(super) fn part<T>(list: Vec<T>, meant: impl FnMut(&T) -> bool) -> (Vec<T>, V
     (rest, meant)
 }
 
+/// Takes out of `topics` the partitions that are meant, and the topics that have none left. Gives what `refuse` makes of each
+/// topic that `named` knows and of what was taken out of it.
+pub(super) fn take_apart<T, P, R>(
+    topics: &mut Vec<T>,
+    named: impl Fn(&T) -> bool,
+    partitions: impl Fn(&mut T) -> &mut Vec<P>,
+    meant: impl Fn(&P) -> bool,
+    refuse: impl Fn(&T, Vec<P>) -> R,
+) -> Vec<R> {
+    let mut refused = Vec::new();
+    for topic in topics.iter_mut().filter(|topic| named(topic)) {
+        let (rest, taken) = part(std::mem::take(partitions(topic)), &meant);
+        *partitions(topic) = rest;
+        refused.push(refuse(topic, taken));
+    }
+    topics.retain_mut(|topic| !partitions(topic).is_empty());
+    refused
+}
+
 macro_rules! throttle {
     () => {
         fn throttle<'t>(answer: &'t mut Self::Response<'_>) -> Option<&'t mut i32> {
@@ -125,27 +144,26 @@ impl<'a> Places<'a> for ProduceRequest<'a> {
     }
 
     fn without_effect(mut self, target: &Target, version: i16) -> Parts<Self, ProduceResponse<'a>> {
-        let mut refused = ProduceResponse::default();
-        for data in &mut self.topic_data {
-            if !target.topic(data.name, data.topic_id) {
-                continue;
-            }
-            let all = std::mem::take(&mut data.partition_data);
-            let (rest, meant) = part(all, |part| target.partition(part.index));
-            data.partition_data = rest;
-            let answer = |index| PartitionProduceResponse {
-                index,
-                ..Default::default()
-            };
-            refused.responses.push(TopicProduceResponse {
+        let answer = |index| PartitionProduceResponse {
+            index,
+            ..Default::default()
+        };
+        let responses = take_apart(
+            &mut self.topic_data,
+            |data| target.topic(data.name, data.topic_id),
+            |data| &mut data.partition_data,
+            |part| target.partition(part.index),
+            |data, meant| TopicProduceResponse {
                 name: data.name,
                 topic_id: data.topic_id,
                 partition_responses: meant.iter().map(|part| answer(part.index)).collect(),
-            });
-        }
-        self.topic_data.retain(|data| !data.partition_data.is_empty());
-        let rest = (!self.topic_data.is_empty()).then_some((self, version));
-        (rest, Some(refused))
+            },
+        );
+        let refused = ProduceResponse {
+            responses,
+            ..Default::default()
+        };
+        ((!self.topic_data.is_empty()).then_some((self, version)), Some(refused))
     }
 
     fn append<'b>(to: &mut ProduceResponse<'b>, more: ProduceResponse<'b>) {

@@ -7,8 +7,8 @@
 //!
 //! Not supported: authorized operations (the answer is -2147483648, "not known").
 
+use super::groups::Several;
 use super::{Context, Reply, ReplyTo};
-use crate::coordinator::Commit;
 use ottla_broker_state::group::consumer::{DescribedGroup, DescribedMember, DescribedPartitions};
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::consumer_group_describe_response as response;
@@ -31,29 +31,18 @@ type Described = (String, Result<Option<DescribedGroup>, ErrorCode>);
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: ConsumerGroupDescribeRequest<'_>) -> Reply {
     let to = ReplyTo::new(ApiKey::ConsumerGroupDescribe, header);
     let coordinator = &context.broker.coordinator;
-    let mut commits: Vec<(usize, Commit)> = Vec::new();
-    let mut groups: Vec<Described> = Vec::with_capacity(request.group_ids.len());
+    let mut groups = Several::with_capacity(request.group_ids.len());
     for id in &request.group_ids {
-        let looked = coordinator.look(id, |shard| shard.describe_consumer(id));
-        let described = looked.map(|(described, commit)| {
-            if !commit.is_done() {
-                commits.push((groups.len(), commit));
-            }
-            described
-        });
-        groups.push(((*id).to_owned(), described));
+        let (described, commit) = match coordinator.look(id, |shard| shard.describe_consumer(id)) {
+            Ok((described, commit)) => (Ok(described), Some(commit)),
+            Err(code) => (Err(code), None),
+        };
+        groups.push(((*id).to_owned(), described), commit);
     }
-    if commits.is_empty() {
-        return respond(to, &groups);
-    }
-    Reply::Parked(Box::pin(async move {
-        for (index, commit) in commits {
-            if let (Err(code), Some((_, described))) = (commit.done().await, groups.get_mut(index)) {
-                *described = Err(code);
-            }
-        }
-        respond(to, &groups)
-    }))
+    groups.when_committed(
+        |(_, described): &mut Described, code| *described = Err(code),
+        move |groups| respond(to, groups),
+    )
 }
 
 fn respond(to: ReplyTo, groups: &[Described]) -> Reply {

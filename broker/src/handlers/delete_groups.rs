@@ -3,8 +3,8 @@
 //! - Each group by itself, with its offsets: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP while it has members, NOT_COORDINATOR,
 //!   COORDINATOR_LOAD_IN_PROGRESS. A name that occurs twice is answered twice, the second time as what is left.
 
+use super::groups::Several;
 use super::{Context, Reply, ReplyTo};
-use crate::coordinator::Commit;
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
 use ottla_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
@@ -14,32 +14,21 @@ use ottla_protocol::{ApiKey, ErrorCode};
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: DeleteGroupsRequest<'_>) -> Reply {
     let to = ReplyTo::new(ApiKey::DeleteGroups, header);
     let coordinator = &context.broker.coordinator;
-    let mut commits: Vec<(usize, Commit)> = Vec::new();
-    let mut results: Vec<(String, ErrorCode)> = Vec::with_capacity(request.groups_names.len());
+    let mut results = Several::with_capacity(request.groups_names.len());
     for id in &request.groups_names {
-        let code = match coordinator.operate(id, |shard, _| shard.delete_group(id)) {
+        let (code, commit) = match coordinator.operate(id, |shard, _| shard.delete_group(id)) {
             Ok((Ok(()), commit)) => {
-                if !commit.is_done() {
-                    commits.push((results.len(), commit));
-                }
                 tracing::info!(group = id, "deleted the group");
-                ErrorCode::None
+                (ErrorCode::None, Some(commit))
             }
-            Ok((Err(code), _)) | Err(code) => code,
+            Ok((Err(code), _)) | Err(code) => (code, None),
         };
-        results.push(((*id).to_owned(), code));
+        results.push(((*id).to_owned(), code), commit);
     }
-    if commits.is_empty() {
-        return respond(to, &results);
-    }
-    Reply::Parked(Box::pin(async move {
-        for (index, commit) in commits {
-            if let (Err(code), Some((_, result))) = (commit.done().await, results.get_mut(index)) {
-                *result = code;
-            }
-        }
-        respond(to, &results)
-    }))
+    results.when_committed(
+        |(_, result): &mut (String, ErrorCode), code| *result = code,
+        move |results| respond(to, results),
+    )
 }
 
 fn respond(to: ReplyTo, results: &[(String, ErrorCode)]) -> Reply {

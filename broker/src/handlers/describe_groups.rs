@@ -6,8 +6,8 @@
 //!
 //! Not supported: authorized operations (the answer is -2147483648, "not known").
 
+use super::groups::Several;
 use super::{Context, Reply, ReplyTo};
-use crate::coordinator::Commit;
 use ottla_broker_state::group::{ClassicDescription, MemberDescription};
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -26,30 +26,18 @@ type Described = (String, Result<Option<ClassicDescription>, ErrorCode>);
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: DescribeGroupsRequest<'_>) -> Reply {
     let to = ReplyTo::new(ApiKey::DescribeGroups, header);
     let coordinator = &context.broker.coordinator;
-    let mut commits: Vec<(usize, Commit)> = Vec::new();
-    let mut groups: Vec<Described> = Vec::with_capacity(request.groups.len());
+    let mut groups = Several::with_capacity(request.groups.len());
     for id in &request.groups {
-        let described = coordinator
-            .look(id, |shard| shard.describe_classic(id))
-            .map(|(described, commit)| {
-                if !commit.is_done() {
-                    commits.push((groups.len(), commit));
-                }
-                described
-            });
-        groups.push(((*id).to_owned(), described));
+        let (described, commit) = match coordinator.look(id, |shard| shard.describe_classic(id)) {
+            Ok((described, commit)) => (Ok(described), Some(commit)),
+            Err(code) => (Err(code), None),
+        };
+        groups.push(((*id).to_owned(), described), commit);
     }
-    if commits.is_empty() {
-        return respond(to, &groups);
-    }
-    Reply::Parked(Box::pin(async move {
-        for (index, commit) in commits {
-            if let (Err(code), Some((_, described))) = (commit.done().await, groups.get_mut(index)) {
-                *described = Err(code);
-            }
-        }
-        respond(to, &groups)
-    }))
+    groups.when_committed(
+        |(_, described): &mut Described, code| *described = Err(code),
+        move |groups| respond(to, groups),
+    )
 }
 
 fn respond(to: ReplyTo, groups: &[Described]) -> Reply {

@@ -34,6 +34,51 @@ pub fn when_kept<T: Send + 'static>(
     }
 }
 
+/// One request's answers to several groups, each of which is good when its own records are committed.
+pub struct Several<A> {
+    answers: Vec<A>,
+    /// What answers wait for, by their places.
+    commits: Vec<(usize, Commit)>,
+}
+
+impl<A: Send + 'static> Several<A> {
+    /// No answers yet.
+    pub fn with_capacity(count: usize) -> Self {
+        Several {
+            answers: Vec::with_capacity(count),
+            commits: Vec::new(),
+        }
+    }
+
+    /// The next answer, and what it waits for, if anything.
+    pub fn push(&mut self, answer: A, commit: Option<Commit>) {
+        if let Some(commit) = commit.filter(|commit| !commit.is_done()) {
+            self.commits.push((self.answers.len(), commit));
+        }
+        self.answers.push(answer);
+    }
+
+    /// Answers when all is committed, or at once if it is. `fail` puts into an answer what went wrong with its records.
+    pub fn when_committed(
+        self,
+        fail: impl Fn(&mut A, ErrorCode) + Send + 'static,
+        respond: impl FnOnce(&[A]) -> Reply + Send + 'static,
+    ) -> Reply {
+        let Several { mut answers, commits } = self;
+        if commits.is_empty() {
+            return respond(&answers);
+        }
+        Reply::Parked(Box::pin(async move {
+            for (place, commit) in commits {
+                if let (Err(code), Some(answer)) = (commit.done().await, answers.get_mut(place)) {
+                    fail(answer, code);
+                }
+            }
+            respond(&answers)
+        }))
+    }
+}
+
 /// The address of the client, as Java prints it and `kafka-consumer-groups.sh` shows it.
 pub fn host(context: &Context) -> String {
     format!("/{}", context.peer.ip())

@@ -8,8 +8,8 @@
 //! - The answer waits until everything is committed that it tells of, so `require_stable` changes nothing while there are
 //!   no transactions.
 
+use super::groups::Several;
 use super::{Context, Reply, ReplyTo};
-use crate::coordinator::Commit;
 use ottla_broker_state::controller::ClusterImage;
 use ottla_broker_state::group::record::CommittedOffset;
 use ottla_broker_state::group::{GroupShard, OffsetFetch};
@@ -69,35 +69,19 @@ pub async fn handle(context: &Context, header: &RequestHeader<'_>, mut request: 
         }];
     }
     let image = context.broker.image();
-    let mut answers = Vec::with_capacity(request.groups.len());
-    let mut commits: Vec<(usize, Commit)> = Vec::new();
+    let by_id = to.version >= FIRST_VERSION_WITH_IDS;
+    let mut answers = Several::with_capacity(request.groups.len());
     for group in &request.groups {
-        let by_id = to.version >= FIRST_VERSION_WITH_IDS;
         let looked = context
             .broker
             .coordinator
             .look(group.group_id, |shard| look(shard, &image, group, by_id));
         match looked {
-            Ok((answer, commit)) => {
-                if !commit.is_done() {
-                    commits.push((answers.len(), commit));
-                }
-                answers.push(answer);
-            }
-            Err(error) => answers.push(failed(group, error)),
+            Ok((answer, commit)) => answers.push(answer, Some(commit)),
+            Err(error) => answers.push(failed(group, error), None),
         }
     }
-    if commits.is_empty() {
-        return respond(to, &answers);
-    }
-    Reply::Parked(Box::pin(async move {
-        for (index, commit) in commits {
-            if let (Err(error), Some(answer)) = (commit.done().await, answers.get_mut(index)) {
-                answer.fail(error);
-            }
-        }
-        respond(to, &answers)
-    }))
+    answers.when_committed(GroupAnswer::fail, move |answers| respond(to, answers))
 }
 
 fn by_name(topic: OffsetFetchRequestTopic<'_>) -> OffsetFetchRequestTopics<'_> {

@@ -168,9 +168,8 @@ impl Log {
                 }
             }
         }
-        let ends: Vec<i64> = inner.segments.iter().skip(1).map(Segment::base_offset).collect();
         let (mut clean, mut dirty, mut earliest) = (0_u64, 0_u64, i64::MAX);
-        for (segment, end_offset) in inner.segments.iter_mut().zip(ends) {
+        for (segment, end_offset) in inactive(&mut inner.segments) {
             if end_offset <= first_dirty_offset {
                 clean += u64::from(segment.size());
             } else if segment.base_offset() < first_uncleanable_offset {
@@ -221,9 +220,8 @@ impl Log {
     /// The segments below `upto` that are not active, and how often segments have gone away so far.
     fn sources(&self, upto: i64) -> Result<(Vec<Source>, u64), CleanError> {
         let mut inner = self.open_or_closed()?;
-        let ends: Vec<i64> = inner.segments.iter().skip(1).map(Segment::base_offset).collect();
         let mut sources = Vec::new();
-        for (segment, end_offset) in inner.segments.iter_mut().zip(ends) {
+        for (segment, end_offset) in inactive(&mut inner.segments) {
             if segment.base_offset() >= upto {
                 break;
             }
@@ -250,6 +248,12 @@ impl Log {
             Ok(inner)
         }
     }
+}
+
+/// The segments that are not active, and where each ends.
+fn inactive(segments: &mut [Segment]) -> impl Iterator<Item = (&mut Segment, i64)> {
+    let ends: Vec<i64> = segments.iter().skip(1).map(Segment::base_offset).collect();
+    segments.iter_mut().zip(ends)
 }
 
 impl Pass<'_> {

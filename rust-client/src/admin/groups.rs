@@ -22,6 +22,7 @@ use super::{Admin, Answers, OffsetSpec, item_error};
 use crate::consumer::{Committer, OffsetAndMetadata, commit, fetch_all_committed, moves_coordinator};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::Lane;
+use crate::net::request::{ClientRequest, ResponseFrame};
 
 /// ListGroups can filter by state from this version on, and by type from the next.
 const STATES_FROM: i16 = 4;
@@ -205,15 +206,11 @@ impl Admin {
     }
 
     async fn describe_modern(&self, group: &str) -> Result<ConsumerGroupDescription> {
-        let timeout = self.config.client.request_timeout;
         let build = |_| ConsumerGroupDescribeRequest {
             group_ids: vec![group],
             ..Default::default()
         };
-        let asked = self
-            .client
-            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build);
-        let frame = asked.await?;
+        let frame = self.ask_coordinator(group, build).await?;
         let response = frame.decode()?;
         let found = response.groups.iter().find(|found| found.group_id == group);
         let found = found.ok_or_else(|| left_out(group))?;
@@ -232,15 +229,11 @@ impl Admin {
     }
 
     async fn describe_classic(&self, group: &str) -> Result<ConsumerGroupDescription> {
-        let timeout = self.config.client.request_timeout;
         let build = |_| DescribeGroupsRequest {
             groups: vec![group],
             ..Default::default()
         };
-        let asked = self
-            .client
-            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build);
-        let frame = asked.await?;
+        let frame = self.ask_coordinator(group, build).await?;
         let response = frame.decode()?;
         let found = response.groups.iter().find(|found| found.group_id == group);
         let found = found.ok_or_else(|| left_out(group))?;
@@ -260,6 +253,17 @@ impl Admin {
             assignment_epoch: None,
             members: found.members.iter().map(classic_member).collect(),
         })
+    }
+
+    async fn ask_coordinator<'m, M: Message<'m> + ClientRequest>(
+        &self,
+        group: &str,
+        build: impl Fn(i16) -> M,
+    ) -> Result<ResponseFrame<M>> {
+        let timeout = self.config.client.request_timeout;
+        self.client
+            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build)
+            .await
     }
 
     /// The error of a group, if there is one. A coordinator that has moved is looked up again.
@@ -425,11 +429,7 @@ impl Admin {
                 })
                 .collect(),
         };
-        let timeout = self.config.client.request_timeout;
-        let asked = self
-            .client
-            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build);
-        let frame = asked.await?;
+        let frame = self.ask_coordinator(group, build).await?;
         let response = frame.decode()?;
         self.check_group(group, response.error_code, None)
             .map_err(|error| with_members(error, group))?;
@@ -467,11 +467,7 @@ impl Admin {
         let build = |_| DeleteGroupsRequest {
             groups_names: vec![group],
         };
-        let timeout = self.config.client.request_timeout;
-        let asked = self
-            .client
-            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build);
-        let frame = asked.await?;
+        let frame = self.ask_coordinator(group, build).await?;
         let response = frame.decode()?;
         let found = response.results.iter().find(|found| found.group_id == group);
         let found = found.ok_or_else(|| left_out(group))?;
@@ -527,11 +523,7 @@ impl Admin {
                 _ => members.iter().map(|member| leaving(member, version, reason)).collect(),
             },
         };
-        let timeout = self.config.client.request_timeout;
-        let asked = self
-            .client
-            .request_coordinator(group, Lane::Other, 0..=i16::MAX, timeout, build);
-        let frame = asked.await?;
+        let frame = self.ask_coordinator(group, build).await?;
         let response = frame.decode()?;
         self.check_group(group, response.error_code, None)?;
         if frame.version() < MEMBERS_FROM {
@@ -640,15 +632,15 @@ fn modern_member(member: &modern::Member<'_>) -> MemberDescription {
 }
 
 fn modern_partitions(assignment: &modern::Assignment<'_>) -> Vec<TopicPartition> {
+    let topics = assignment.topic_partitions.iter();
+    in_order(topics.map(|topic| (topic.topic_name, &topic.partitions[..])))
+}
+
+fn in_order<'a>(topics: impl Iterator<Item = (&'a str, &'a [i32])>) -> Vec<TopicPartition> {
     let mut all = Vec::new();
-    for topic in &assignment.topic_partitions {
-        let name: Arc<str> = topic.topic_name.into();
-        all.extend(
-            topic
-                .partitions
-                .iter()
-                .map(|index| TopicPartition::new(name.clone(), *index)),
-        );
+    for (topic, indexes) in topics {
+        let name: Arc<str> = topic.into();
+        all.extend(indexes.iter().map(|index| TopicPartition::new(name.clone(), *index)));
     }
     all.sort_unstable();
     all
@@ -658,17 +650,7 @@ fn modern_partitions(assignment: &modern::Assignment<'_>) -> Vec<TopicPartition>
 fn classic_member(member: &classic::DescribedGroupMember<'_>) -> MemberDescription {
     let subscription = versioned::<ConsumerProtocolSubscription<'_>>(member.member_metadata);
     let assignment = versioned::<ConsumerProtocolAssignment<'_>>(member.member_assignment).unwrap_or_default();
-    let mut partitions = Vec::new();
-    for topic in &assignment.assigned_partitions {
-        let name: Arc<str> = topic.topic.into();
-        partitions.extend(
-            topic
-                .partitions
-                .iter()
-                .map(|index| TopicPartition::new(name.clone(), *index)),
-        );
-    }
-    partitions.sort_unstable();
+    let topics = assignment.assigned_partitions.iter();
     MemberDescription {
         member_id: member.member_id.to_owned(),
         instance_id: owned(member.group_instance_id),
@@ -682,7 +664,7 @@ fn classic_member(member: &classic::DescribedGroupMember<'_>) -> MemberDescripti
             .map(|&name| name.to_owned())
             .collect(),
         subscription_pattern: None,
-        assignment: partitions,
+        assignment: in_order(topics.map(|topic| (topic.topic, &topic.partitions[..]))),
         target_assignment: None,
     }
 }

@@ -2,26 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a broken assumption ends a test
 
+#[path = "support/maps.rs"]
+mod maps;
 mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use maps::consume;
 use support::{BrokerProcess, failed, run, signal, succeeded};
 
 /// How long something may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A broker that does not wait for members that do not come, with `records` records in `gpsraw`.
+/// A broker with `records` records in `gpsraw`.
 fn broker_with(partitions: &str, records: usize) -> BrokerProcess {
-    let broker = BrokerProcess::start(&[
-        "--override",
-        "group.initial.rebalance.delay.ms=0",
-        "--override",
-        "offsets.topic.num.partitions=3",
-    ]);
-    broker.succeeds(&["topics", "--create", "--topic", "gpsraw", "--partitions", partitions]);
+    let broker = maps::broker(partitions);
     produce(&broker, "gpsraw", records);
     broker
 }
@@ -34,20 +31,6 @@ fn produce(broker: &BrokerProcess, topic: &str, records: usize) {
 
 fn numbers(range: std::ops::Range<usize>) -> String {
     range.map(|number| format!("{number}\n")).collect()
-}
-
-/// Reads `most` records of `gpsraw` as a member of `maps`.
-fn consume(broker: &BrokerProcess, most: &str) -> String {
-    broker.succeeds(&[
-        "consume",
-        "--group",
-        "maps",
-        "--topic",
-        "gpsraw",
-        "--from-beginning",
-        "--max-messages",
-        most,
-    ])
 }
 
 /// The cells of the rows below the heading.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a broken assumption ends a test
 
+#[path = "support/maps.rs"]
+mod maps;
 mod support;
 
 use std::fs::File;
@@ -19,25 +21,9 @@ use support::{BrokerProcess, failed, signal, succeeded};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker() -> BrokerProcess {
-    let broker = BrokerProcess::start(&[
-        "--override",
-        "group.initial.rebalance.delay.ms=0",
-        "--override",
-        "offsets.topic.num.partitions=3",
-    ]);
-    broker.succeeds(&["topics", "--create", "--topic", "gpsraw", "--partitions", "1"]);
+    let broker = maps::broker("1");
     succeeded(broker.ottla_with_input(&["produce", "--topic", "gpsraw"], "1\n2\n3\n"));
-    let consume = [
-        "consume",
-        "--group",
-        "maps",
-        "--topic",
-        "gpsraw",
-        "--from-beginning",
-        "--max-messages",
-        "2",
-    ];
-    broker.succeeds(&consume);
+    maps::consume(&broker, "2");
     broker
 }
 

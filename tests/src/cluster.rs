@@ -8,8 +8,9 @@
 use std::time::{Duration, Instant};
 
 use crate::peer::Failure;
-use crate::peer::broker_process::{BrokerProcess, Kind, free_ports};
+use crate::peer::broker_process::{BrokerProcess, Kind};
 use crate::peer::java::JavaTools;
+use crate::peer::ports::free_ports;
 use crate::place;
 use crate::proxy::Proxy;
 use crate::wire::Wire;

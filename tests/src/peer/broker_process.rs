@@ -1,14 +1,15 @@
 //! A broker as a child process that can be killed and started again: Apache Kafka 4.3.1 or `ottla broker`.
 //!
-//! Both get the same few lines of server.properties. The port is one that was free when the broker was first started,
-//! and is kept over restarts, as clients expect.
+//! Both get the same few lines of server.properties. The port is the broker's own from before its first start to the
+//! end of this process, and is kept over restarts, as clients expect.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::ports::free_ports;
 use super::{Failure, java};
 use crate::place;
 use crate::proxy::Proxy;
@@ -326,17 +327,6 @@ fn watch(process: &Child) -> std::io::Result<Child> {
 fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
-}
-
-/// Ports that were free a moment ago.
-pub(crate) fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<Result<_, _>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
 }
 
 /// What one KRaft node needs to be a whole cluster.

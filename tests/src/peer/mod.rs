@@ -6,7 +6,7 @@
 //! | [`program`] | aiokafka, kafkajs, @platformatic/kafka, franz-go: programs of `tests/peers` |
 //! | [`librdkafka`] | librdkafka, by way of confluent-kafka |
 //! | [`ours`] | Ottla's client, and its broker inside this process |
-//! | [`broker_process`] | Apache Kafka 4.3.1 or `ottla broker` as a process, which can be killed and started again |
+//! | [`broker_process`] | Apache Kafka 4.3.1 or `ottla broker` as a process, which can be killed and started again; on a port of `ports` |
 //!
 //! Foreign peers are child processes that end when their standard input does, so nothing outlives a test.
 
@@ -15,6 +15,7 @@ pub mod java;
 pub mod librdkafka;
 pub mod lines;
 pub mod ours;
+pub(crate) mod ports;
 pub mod program;
 
 /// A header: a key and a value that may be null.

@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::peer::Failure;
-use crate::peer::broker_process::{BrokerProcess, Kind, apache_properties, free_ports};
+use crate::peer::broker_process::{BrokerProcess, Kind, apache_properties};
+use crate::peer::ports::free_ports;
 use crate::place;
 use certificates::Certificates;
 

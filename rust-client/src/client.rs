@@ -324,6 +324,13 @@ impl Client {
         self.cluster.forget_coordinator(group);
     }
 
+    /// Whether a broker has asked to be left alone on `lane` for now (a quota is used up).
+    pub fn is_throttled(&self, node_id: i32, lane: Lane) -> bool {
+        self.cluster
+            .broker(node_id)
+            .is_ok_and(|broker| broker.is_throttled(lane))
+    }
+
     /// The broker id of the coordinator of `group`, if it is known.
     pub fn known_coordinator(&self, group: &str) -> Option<i32> {
         self.cluster.known_coordinator(group)

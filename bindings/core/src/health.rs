@@ -23,6 +23,8 @@ fn state_name(state: &PartitionState) -> &'static str {
         PartitionState::AwaitsLeader => "awaits_leader",
         PartitionState::Buffered => "buffered",
         PartitionState::Failing(_) => "failing",
+        PartitionState::Unauthorized(_) => "unauthorized",
+        PartitionState::Throttled => "throttled",
         PartitionState::OverBudget => "over_budget",
         PartitionState::AtEnd => "at_end",
         PartitionState::Fetching => "fetching",

@@ -289,7 +289,7 @@ pub(super) async fn commit_all(shared: Arc<Shared>) {
         match next_job(&shared, group) {
             Some(job) => {
                 let outcome = run(&shared, group, &job).await;
-                settle(&shared, group, job, outcome);
+                settle(group, job, outcome);
             }
             None if *over.borrow() => return,
             None => {
@@ -502,7 +502,7 @@ fn tell_machine(shared: &Shared, state: &mut GroupState, error: &Error, sent_as:
 }
 
 /// Tells whoever asked.
-fn settle(shared: &Shared, group: &Group, job: CommitJob, outcome: Result<BTreeMap<TopicPartition, i64>>) {
+fn settle(group: &Group, job: CommitJob, outcome: Result<BTreeMap<TopicPartition, i64>>) {
     let mut state = group.lock();
     if let (Some(_), Ok(done)) = (state.closing, &outcome) {
         state.committed_on_close.extend(done.clone());
@@ -525,9 +525,7 @@ fn settle(shared: &Shared, group: &Group, job: CommitJob, outcome: Result<BTreeM
             }
             // If the partitions were lost meanwhile, there is nothing to let go.
             if state.revocation == Some(Revocation::Committing(partitions.clone())) {
-                state.revocation = None;
-                super::group::let_go(shared, &mut state, &partitions);
-                state.membership.handle_revoked(shared.client.now());
+                state.revocation = Some(Revocation::Committed(partitions));
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::committed::fetch_committed;
 use super::fetcher::{Shared, sleep_until};
-use super::group::{self, Group, GroupState, Interest};
+use super::group::{self, Group, GroupState, Interest, Revocation};
 use super::member;
 use super::rebalance::ConsumerEvent;
 use crate::config::IsolationLevel;
@@ -84,8 +84,21 @@ impl Driver {
         let mut state = group.lock();
         let now = shared.client.now();
         state.membership.handle_timeout(now);
-        while let Some(action) = state.membership.next_action(shared.client.now()) {
-            self.execute(shared, group, &mut state, action);
+        loop {
+            while let Some(action) = state.membership.next_action(shared.client.now()) {
+                self.execute(shared, group, &mut state, action);
+            }
+            // Not before: what the commit was told may have ended the membership, and then all is lost, not given up.
+            match state.revocation.take() {
+                Some(Revocation::Committed(partitions)) => {
+                    group::let_go(shared, &mut state, &partitions);
+                    state.membership.handle_revoked(shared.client.now());
+                }
+                other => {
+                    state.revocation = other;
+                    break;
+                }
+            }
         }
         let look_at = self.look_for_topics(shared, &mut state, now);
         self.keep_interest(shared, &state);

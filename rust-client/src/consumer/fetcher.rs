@@ -79,7 +79,7 @@ impl State {
     }
 
     /// The node to fetch a partition from: a replica nearby if the leader named one, else the leader.
-    fn source_of(&self, partition: &TopicPartition, snapshot: &ClusterSnapshot, now: Time) -> Option<i32> {
+    pub fn source_of(&self, partition: &TopicPartition, snapshot: &ClusterSnapshot, now: Time) -> Option<i32> {
         let leader = snapshot.leader_of(&partition.topic, partition.partition)?;
         let nearby = self
             .preferred

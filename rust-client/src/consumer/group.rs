@@ -92,6 +92,8 @@ pub(super) enum Revocation {
     Ready(Vec<TopicPartition>, BTreeMap<TopicPartition, OffsetAndMetadata>),
     /// The commit is on its way.
     Committing(Vec<TopicPartition>),
+    /// The commit is over, whatever came of it.
+    Committed(Vec<TopicPartition>),
 }
 
 /// How the consumer is to close.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_client_state::membership::{MemberStateView, Phase};
+use ottla_client_state::metadata::ClusterSnapshot;
 use ottla_client_state::subscription::Standing;
 use ottla_client_state::{Time, TopicPartition};
 
@@ -16,7 +17,8 @@ use super::fetcher::{Shared, State};
 use super::group::Group;
 use super::rebalance::ConsumerEvent;
 use super::{Consumer, group};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::net::Lane;
 
 /// The longest time between two looks of the watch.
 const MAX_LOOK_MS: u64 = 5_000;
@@ -63,6 +65,10 @@ pub enum PartitionState {
     Buffered,
     /// The last attempts to fetch it failed; another follows. With the error, if it was told.
     Failing(Option<Error>),
+    /// The broker does not let this client read it. With what it said.
+    Unauthorized(Error),
+    /// The broker has asked to be left alone for a while: this client has used up its quota.
+    Throttled,
     /// `fetch.buffer.memory` is used up by other partitions.
     OverBudget,
     /// It has been read to its end.
@@ -90,6 +96,8 @@ impl PartitionState {
             PartitionState::Buffered => "records are here, and the application does not poll".into(),
             PartitionState::Failing(Some(error)) => format!("fetches fail: {error}"),
             PartitionState::Failing(None) => "fetches fail".into(),
+            PartitionState::Unauthorized(error) => format!("reading it is not allowed: {error}"),
+            PartitionState::Throttled => "the broker throttles this client by a quota".into(),
             PartitionState::OverBudget => "fetch.buffer.memory is used up".into(),
             PartitionState::AtEnd => "it is at its end".into(),
             PartitionState::Fetching => "a fetch is on its way".into(),
@@ -221,8 +229,7 @@ fn progress(shared: &Shared) -> Vec<PartitionProgress> {
         .is_some_and(|group| !matches!(group.revocation, Some(group::Revocation::AwaitsApplication(_)) | None));
     let mut all = Vec::with_capacity(assigned.len());
     for partition in assigned {
-        let led = snapshot.leader_of(&partition.topic, partition.partition).is_some();
-        let doing = doing(shared, &state, &partition, led, awaits_commit);
+        let doing = doing(shared, &state, &snapshot, &partition, now, awaits_commit);
         let position = state.subscription.position(&partition);
         let end = state.subscription.high_watermark(&partition);
         let lag = end
@@ -241,7 +248,14 @@ fn progress(shared: &Shared) -> Vec<PartitionProgress> {
     all
 }
 
-fn doing(shared: &Shared, state: &State, partition: &TopicPartition, led: bool, awaits_commit: bool) -> PartitionState {
+fn doing(
+    shared: &Shared,
+    state: &State,
+    snapshot: &ClusterSnapshot,
+    partition: &TopicPartition,
+    now: Time,
+    awaits_commit: bool,
+) -> PartitionState {
     let subscription = &state.subscription;
     if subscription.is_revoked(partition) {
         return match awaits_commit {
@@ -252,10 +266,9 @@ fn doing(shared: &Shared, state: &State, partition: &TopicPartition, led: bool, 
     if subscription.is_paused(partition) {
         return PartitionState::Paused;
     }
-    let failing = || {
-        let error = state.troubles.get(partition).cloned();
-        PartitionState::Failing(error)
-    };
+    let led = snapshot.leader_of(&partition.topic, partition.partition).is_some();
+    let trouble = state.troubles.get(partition);
+    let forbidden = trouble.filter(|error| error.kind() == ErrorKind::Authorization);
     match subscription.standing(partition) {
         Some(Standing::NoPosition) => return PartitionState::NoPosition,
         Some(Standing::AwaitsCommitted) => return PartitionState::AwaitsCommittedOffset,
@@ -264,19 +277,28 @@ fn doing(shared: &Shared, state: &State, partition: &TopicPartition, led: bool, 
     }
     let (position, end) = (subscription.position(partition), subscription.high_watermark(partition));
     let at_end = end.zip(position).is_some_and(|(end, position)| position >= end);
+    let throttled = || {
+        let source = state.source_of(partition, snapshot, now);
+        source.is_some_and(|node| shared.client.is_throttled(node, Lane::Fetch))
+    };
     let least = usize::try_from(shared.config.max_partition_fetch_bytes)
         .unwrap_or(0)
         .min(shared.config.fetch_buffer_memory / 4);
     if subscription.buffered_bytes(partition) > 0 {
         PartitionState::Buffered
+    } else if let Some(error) = forbidden.filter(|_| !led || subscription.failures(partition) > 0) {
+        PartitionState::Unauthorized(error.clone())
     } else if !led {
         PartitionState::AwaitsLeader
     } else if subscription.failures(partition) > 0 {
-        failing()
+        PartitionState::Failing(trouble.cloned())
     } else if at_end {
         PartitionState::AtEnd
     } else if subscription.is_in_flight(partition) {
-        PartitionState::Fetching
+        match throttled() {
+            true => PartitionState::Throttled,
+            false => PartitionState::Fetching,
+        }
     } else if state.buffer.is_full(least) {
         PartitionState::OverBudget
     } else {

@@ -30,6 +30,8 @@ struct Data {
     log_start: i64,
     high_watermark: i64,
     aborted: Vec<(i64, i64)>,
+    /// Of the whole answer.
+    throttle_ms: i32,
 }
 
 /// Answers a fetch: for every partition asked for, what `data` gives for its index and offset.
@@ -66,6 +68,7 @@ fn fetch_answer(asked: &Asked<'_>, data: impl Fn(i32, i64) -> Data) -> Reply {
         partitions: partitions.collect(),
     };
     asked.answer(&FetchResponse {
+        throttle_time_ms: answers.values().map(|data| data.throttle_ms).max().unwrap_or(0),
         responses: vec![topic],
         ..Default::default()
     })
@@ -551,4 +554,42 @@ fn futures_can_be_spawned() {
     is_send(|consumer| consumer.poll_timeout(PATIENCE));
     is_send(|consumer| consumer.end_offsets(&[]));
     is_send(|consumer| consumer.partitions_for("t"));
+}
+
+#[tokio::test]
+async fn progress_says_that_a_quota_or_a_right_keeps_a_partition_from_moving() {
+    let throttling = broker(|_, _| Data {
+        high_watermark: 10,
+        throttle_ms: 60_000,
+        ..Data::default()
+    })
+    .await;
+    let throttled = consumer(&throttling, &[]).await;
+    until_it_is(&throttled, |state| matches!(state, PartitionState::Throttled)).await;
+
+    let refusing = broker(|_, _| Data {
+        error: ErrorCode::TopicAuthorizationFailed.code(),
+        ..Data::default()
+    })
+    .await;
+    let refused = consumer(&refusing, &[]).await;
+    let told = until_it_is(&refused, |state| matches!(state, PartitionState::Unauthorized(_))).await;
+    let PartitionState::Unauthorized(error) = told else {
+        unreachable!()
+    };
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed), "{error}");
+}
+
+/// Waits until the first partition is in such a state.
+async fn until_it_is(consumer: &Consumer, wanted: impl Fn(&PartitionState) -> bool) -> PartitionState {
+    let looked = async {
+        loop {
+            let state = consumer.progress().remove(0).state;
+            if wanted(&state) {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("the state in time")
 }

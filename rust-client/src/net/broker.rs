@@ -161,6 +161,12 @@ impl Broker {
         self.attempts().not_before.is_some_and(|at| at > Instant::now())
     }
 
+    /// Whether the broker has asked to be left alone on `lane` for now.
+    pub fn is_throttled(&self, lane: Lane) -> bool {
+        self.living(lane)
+            .is_some_and(|connection| connection.throttle().holds())
+    }
+
     /// Closes everything. Who waits for an answer still gets it or learns why not.
     pub fn close(&self) {
         for lane in &self.lanes {

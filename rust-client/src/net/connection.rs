@@ -109,6 +109,11 @@ impl Throttle {
         }
     }
 
+    /// Whether the broker is not to be asked yet.
+    pub(super) fn holds(&self) -> bool {
+        self.started.elapsed().as_millis() < u128::from(self.until.load(Ordering::Relaxed))
+    }
+
     /// Waits until the broker may be asked again.
     pub(super) async fn passed(&self) {
         let until = self.until.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::super::shard::Turn;
 use super::super::{Client, GroupReply, JoinReply, Outcome, SyncReply};
 use super::member::{self, Member};
+use super::metadata;
 use super::{
     ClassicGroup, ClassicState, METADATA_BYTES_MAX, NEW_MEMBER_JOIN_TIMEOUT_MS, PENDING_MEMBERS_MAX, join_key,
     session_key, session_ms, sync_key,
@@ -258,6 +259,10 @@ impl ClassicGroup {
         if let Some(ticket) = old.awaiting_sync {
             turn.reply(ticket, GroupReply::Sync(SyncReply::error(ErrorCode::FencedInstanceId)));
         }
+        let protocol = self.protocol.as_deref();
+        let said = joining.protocols.iter().find(|(name, _)| Some(&**name) == protocol);
+        let unnoticed = !self.is_of_consumers()
+            || said.is_some_and(|(_, said)| metadata::changes_nothing(&old.metadata(protocol), said, &old.assignment));
         let ticket = turn.ticket();
         self.insert(Member {
             id: Arc::clone(&new_id),
@@ -280,7 +285,7 @@ impl ClassicGroup {
             turn.await_session(&self.id, &new_id, session_ms(member));
         }
         match self.state {
-            ClassicState::Stable if self.select_protocol() == self.protocol => {
+            ClassicState::Stable if unnoticed && self.select_protocol() == self.protocol => {
                 self.answer_replaced(joining.version, &new_id, old_leader, turn);
             }
             ClassicState::Stable | ClassicState::CompletingRebalance => self.prepare_rebalance(turn),

@@ -11,20 +11,21 @@
 //!   '-----------------+--------- somebody joins, leaves or falls silent <------+---------------------------------'
 //! ```
 //!
-//! The behaviour is that of Apache Kafka 4.4. Three things differ, all for the member's good:
+//! The behaviour is that of Apache Kafka 4.4. Four things differ, all for the member's good:
 //! - JoinGroup that is repeated while the first still waits gets the answer; the first is told REBALANCE_IN_PROGRESS,
 //!   where Kafka leaves it without one.
 //! - A member of protocol type `consumer` to whom the leader gave nothing gets an assignment without partitions, where
 //!   Kafka gives it no bytes at all, which clients cannot read.
+//! - A static member that starts anew in a stable group makes it rebalance if it subscribes to other topics than before, or
+//!   was about to give up partitions (KIP-429) and to join again for those who shall get them. Kafka looks at the chosen
+//!   protocol's name alone, and such a partition stays with nobody until something else makes the group rebalance.
 //! - A group that has only members without an answer to MEMBER_ID_REQUIRED yet is kept, and not written.
 //!
 //! Refused: a member whose metadata are larger than [`METADATA_BYTES_MAX`], and members beyond
 //! [`PENDING_MEMBERS_MAX`] who have an id and do not come back with it.
 
 use bytes::Bytes;
-use ottla_protocol::messages::ConsumerProtocolSubscription;
-use ottla_protocol::wire::Reader;
-use ottla_protocol::{ErrorCode, Message};
+use ottla_protocol::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use super::{CONSUMER_PROTOCOL_TYPE, GroupReply, JoinReply, JoinedMember, Moment,
 mod join;
 mod leave;
 mod member;
+mod metadata;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -427,7 +429,7 @@ impl ClassicGroup {
         let mut topics = HashSet::new();
         for member in self.members.values() {
             let metadata = member.metadata(self.protocol.as_deref());
-            for topic in subscribed_topics(&metadata)? {
+            for topic in metadata::subscribed_topics(&metadata)? {
                 if !topics.contains(topic) {
                     topics.insert(Arc::from(topic));
                 }
@@ -474,15 +476,6 @@ impl ClassicGroup {
             }
         }
     }
-}
-
-/// What a consumer subscribes to, by its metadata in any version; `None` if they cannot be read.
-fn subscribed_topics(metadata: &[u8]) -> Option<Vec<&str>> {
-    let mut reader = Reader::new(metadata);
-    let version = reader.i16().ok().filter(|version| *version >= 0)?;
-    let version = version.min(ConsumerProtocolSubscription::MAX_VERSION);
-    let subscription = ConsumerProtocolSubscription::decode(&mut reader, version).ok()?;
-    Some(subscription.topics)
 }
 
 fn session_ms(member: &Member) -> u64 {

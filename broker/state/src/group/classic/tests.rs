@@ -7,8 +7,11 @@ use crate::Effect;
 use ottla_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use ottla_protocol::messages::leave_group_request::MemberIdentity;
 use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use ottla_protocol::messages::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
-use ottla_protocol::{Uuid, Writer};
+use ottla_protocol::messages::{
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    SyncGroupRequest, consumer_protocol_assignment, consumer_protocol_subscription,
+};
+use ottla_protocol::{Message, Reader, Uuid, Writer};
 
 const SESSION_MS: i32 = 10_000;
 const REBALANCE_MS: i32 = 60_000;
@@ -34,10 +37,19 @@ struct Peer {
 }
 
 fn subscription(topics: &[&str]) -> Vec<u8> {
+    subscription_of_owner(topics, &[])
+}
+
+/// The subscription of a member that owns these partitions of the topic `t`.
+fn subscription_of_owner(topics: &[&str], owned: &[i32]) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.i16(1);
     let subscription = ConsumerProtocolSubscription {
         topics: topics.to_vec(),
+        owned_partitions: vec![consumer_protocol_subscription::TopicPartition {
+            topic: "t",
+            partitions: owned.to_vec(),
+        }],
         ..Default::default()
     };
     subscription.encode(&mut writer, 1);
@@ -247,6 +259,11 @@ impl Room {
 
     /// A group of these peers in its first generation, the first of them its leader, each with its own name assigned.
     fn stable(&mut self, peers: &mut [&mut Peer]) {
+        self.stable_with(peers, |peer| peer.id.clone().into_bytes());
+    }
+
+    /// The same with other assignments.
+    fn stable_with(&mut self, peers: &mut [&mut Peer], assigned: impl Fn(&Peer) -> Vec<u8>) {
         let tickets: Vec<_> = peers.iter_mut().map(|peer| self.enter(peer)).collect();
         self.pass(DELAY_MS * 3);
         let replies: Vec<_> = tickets.into_iter().map(|ticket| self.joined(ticket)).collect();
@@ -255,18 +272,19 @@ impl Room {
             peer.id = reply.member_id.to_string();
         }
         let leader = replies[0].leader.to_string();
-        let names: Vec<String> = peers.iter().map(|peer| peer.id.clone()).collect();
-        let assignments: Vec<(&str, &[u8])> = names.iter().map(|id| (id.as_str(), id.as_bytes())).collect();
+        let assigned: Vec<(String, Vec<u8>)> = peers.iter().map(|peer| (peer.id.clone(), assigned(peer))).collect();
+        let assignments: Vec<(&str, &[u8])> = assigned.iter().map(|(id, bytes)| (id.as_str(), &bytes[..])).collect();
         let mut waiting = Vec::new();
         for peer in peers.iter() {
             let assignments = if peer.id == leader { &assignments[..] } else { &[] };
             match self.sync(peer, replies[0].generation, assignments) {
                 Outcome::Parked(ticket) => waiting.push((ticket, peer.id.clone())),
-                Outcome::Now(reply) => assert_eq!(reply.assignment, peer.id.as_bytes()),
+                Outcome::Now(reply) => assert_eq!(reply.error, ErrorCode::None),
             }
         }
         for (ticket, id) in waiting {
-            assert_eq!(self.synced(ticket).assignment, id.as_bytes());
+            let bytes = assigned.iter().find(|(one, _)| *one == id).map(|(_, bytes)| &bytes[..]);
+            assert_eq!(Some(&self.synced(ticket).assignment[..]), bytes);
         }
         assert_eq!(self.group().state(), ClassicState::Stable);
     }
@@ -504,6 +522,59 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_old_self() {
     }
 }
 
+fn assignment(partitions: &[i32]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.i16(0);
+    let assignment = ConsumerProtocolAssignment {
+        assigned_partitions: vec![consumer_protocol_assignment::TopicPartition {
+            topic: "t",
+            partitions: partitions.to_vec(),
+        }],
+        user_data: None,
+    };
+    assignment.encode(&mut writer, 0);
+    writer.into_vec().unwrap()
+}
+
+/// The group's state after a static member that owned `owned` and was assigned `assigned` comes back with `topics`, in the
+/// living shard and in one that has read the log.
+fn after_a_restart(owned: &[i32], assigned: &[i32], topics: &[&str]) -> [ClassicState; 2] {
+    let mut room = Room::new();
+    let mut one = static_peer("a");
+    let mut two = Peer {
+        protocols: vec![("range", subscription_of_owner(&["t", "u"], owned))],
+        ..static_peer("b")
+    };
+    room.stable_with(&mut [&mut one, &mut two], |_| assignment(assigned));
+    let back = Peer {
+        protocols: vec![("range", subscription(topics))],
+        ..static_peer("b")
+    };
+    [room.reloaded(), room].map(|mut room| {
+        let Outcome::Parked(_) = room.join(&back) else {
+            panic!("it waits for its record or for the others");
+        };
+        room.group().state()
+    })
+}
+
+#[test]
+fn a_static_member_that_comes_back_without_what_it_was_to_give_up_makes_the_others_join_again() {
+    let rebalance = [ClassicState::PreparingRebalance; 2];
+    assert_eq!(after_a_restart(&[0, 1], &[0], &["t", "u"]), rebalance);
+    assert_eq!(after_a_restart(&[0, 1], &[], &["t", "u"]), rebalance);
+    let quiet = [ClassicState::Stable; 2];
+    assert_eq!(after_a_restart(&[0, 1], &[0, 1, 2], &["t", "u"]), quiet);
+    assert_eq!(after_a_restart(&[], &[0, 1], &["u", "t"]), quiet);
+}
+
+#[test]
+fn a_static_member_that_comes_back_with_other_topics_makes_the_others_join_again() {
+    let rebalance = [ClassicState::PreparingRebalance; 2];
+    assert_eq!(after_a_restart(&[], &[0], &["t"]), rebalance);
+    assert_eq!(after_a_restart(&[], &[0], &["t", "u", "v"]), rebalance);
+}
+
 #[test]
 fn a_static_member_that_is_replaced_while_it_waits_is_told_so() {
     let mut room = Room::new();
@@ -573,7 +644,7 @@ fn a_consumer_to_whom_the_leader_gave_nothing_gets_an_assignment_that_it_can_rea
     let assignment = room.synced(ticket).assignment;
     let mut reader = Reader::new(&assignment);
     assert_eq!(reader.i16().unwrap(), 0);
-    let decoded = ottla_protocol::messages::ConsumerProtocolAssignment::decode(&mut reader, 0).unwrap();
+    let decoded = ConsumerProtocolAssignment::decode(&mut reader, 0).unwrap();
     assert!(decoded.assigned_partitions.is_empty());
 }
 

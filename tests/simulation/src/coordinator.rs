@@ -62,8 +62,8 @@ pub struct Coordinator {
     acknowledged: BTreeMap<TopicPartition, i64>,
     /// Offsets that a request of a dead connection has turned back, as they were before.
     pub turned_back: Vec<(TopicPartition, i64)>,
-    /// The partitions of which one was.
-    pub ever_turned_back: BTreeSet<TopicPartition>,
+    /// The partitions whose offset is still what such a request made of it: nobody has committed since.
+    pub left_behind: BTreeSet<TopicPartition>,
     steps: u64,
 }
 
@@ -84,7 +84,7 @@ impl Coordinator {
             offsets: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             turned_back: Vec::new(),
-            ever_turned_back: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
             steps: 0,
         }
     }
@@ -276,6 +276,7 @@ impl Coordinator {
                 let partition = TopicPartition::new(Arc::clone(topic), *partition);
                 topics.check_committed(&partition, value.offset);
                 let before = self.offsets.get(&partition).copied();
+                self.left_behind.remove(&partition);
                 if before > Some(value.offset) {
                     // Whoever sent it has sent a later one over another connection since. Kafka takes it, too.
                     assert!(
@@ -284,6 +285,7 @@ impl Coordinator {
                         value.offset
                     );
                     self.acknowledged.remove(&partition);
+                    self.left_behind.insert(partition.clone());
                     self.turned_back
                         .extend(before.map(|before| (partition.clone(), before)));
                 }
@@ -394,5 +396,47 @@ pub fn moment(now: u64) -> Moment {
         now: Time(now),
         wall_ms: 1_700_000_000_000 + i64::try_from(now).unwrap_or(i64::MAX),
         crowded: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Commit;
+    use ottla_protocol::Uuid;
+
+    #[test]
+    fn what_a_dead_connection_turned_back_is_excused_until_somebody_commits() {
+        let topic: Arc<str> = "orders".into();
+        let partition = TopicPartition::new(Arc::clone(&topic), 0);
+        let mut topics = Topics::default();
+        topics.create(&topic, 1, 10);
+        topics.process(&partition, 0, 10, false);
+        let mut coordinator = Coordinator::new(GroupConfig::default(), moment(1));
+        let config = coordinator.config();
+        let mut commit = |call, offset, stray| {
+            let request = Request::Commit(Commit {
+                member_id: "".into(),
+                epoch: -1,
+                instance_id: None,
+                offsets: vec![(partition.clone(), offset)],
+            });
+            let sender = Sender {
+                name: "nobody",
+                config: &config,
+                join_version: 9,
+                fresh_id: Uuid::ZERO,
+            };
+            coordinator.handle(call, &request, &sender, stray, &topics, moment(1));
+            let answers = coordinator.commit();
+            assert!(matches!(&answers[..], [(_, Answer::Commit(results))] if results[0].1 == ErrorCode::None));
+            (
+                coordinator.offset(&partition),
+                coordinator.left_behind.contains(&partition),
+            )
+        };
+        assert_eq!(commit(1, 10, false), (Some(10), false));
+        assert_eq!(commit(2, 8, true), (Some(8), true));
+        assert_eq!(commit(3, 9, false), (Some(9), false));
     }
 }

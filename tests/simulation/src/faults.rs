@@ -229,10 +229,6 @@ impl World {
 
     fn change_subscription(&mut self) {
         let Some(who) = self.somebody() else { return };
-        let is_static = self.process(who).is_some_and(|process| process.instance.is_some());
-        if is_static && self.plan.kind != Kind::Consumer {
-            return;
-        }
         let mut topics = BTreeSet::new();
         let names: Vec<Arc<str>> = self.topics.counts.keys().cloned().collect();
         for name in names {

@@ -130,8 +130,8 @@ impl World {
                 *owners.entry(partition).or_default() += 1;
                 let end = self.topics.end(partition);
                 // Nobody commits again what a request of a dead connection has turned back, until there are more records.
-                let committed = self.coordinator.offset(partition) == Some(end)
-                    || self.coordinator.ever_turned_back.contains(partition);
+                let committed =
+                    self.coordinator.offset(partition) == Some(end) || self.coordinator.left_behind.contains(partition);
                 if to_the_end && (held.position != Some(end) || !committed) {
                     let committed = self.coordinator.offset(partition);
                     let position = held.position;

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use crate::coordinator::{Coordinator, moment};
 use crate::coverage::Coverage;
 use crate::network::Call;
-use crate::plan::{CONSUMER, Kind, Plan};
+use crate::plan::{CONSUMER, Plan};
 use crate::process::{Process, ProcessId};
 use crate::records::Topics;
 use crate::wire::{Answer, CallId, GROUP};
@@ -338,9 +338,7 @@ impl World {
             _ => Membership::classic(config, assignors(strategy)).expect("the assignors fit together"),
         };
         let all: BTreeSet<Arc<str>> = self.topics.counts.keys().cloned().collect();
-        // A static member of a classic group that starts anew is not asked what it subscribes to now, as in Kafka.
-        let keeps = instance.is_some() && self.plan.kind != Kind::Consumer;
-        let topics = match self.random.random_bool(0.2) && !keeps {
+        let topics = match self.random.random_bool(0.2) {
             true => all.into_iter().take(1).collect(),
             false => all,
         };

@@ -95,6 +95,7 @@ impl World {
             if available > 0 {
                 let to = from + available.min(self.random.random_range(1..=MAX_RECORDS));
                 held.position = Some(to);
+                self.ownership_changed |= !held.touched;
                 held.touched = true;
                 process.handed.push(Handed {
                     partition: partition.clone(),

@@ -55,7 +55,6 @@ impl World {
                 self.schedule(at.max(self.now), Event::Wake(who, at));
             }
         }
-        self.ownership_changed = true;
     }
 
     /// Executes the actions that the membership has.
@@ -101,6 +100,7 @@ impl World {
                     },
                 );
                 process.assigned_in = Some(generation.epoch);
+                self.ownership_changed = true;
                 self.assign(process, added, &all);
             }
             Action::Lost { partitions, reason } => {

@@ -135,7 +135,8 @@ impl World {
         self.reset(who);
     }
 
-    fn reset(&mut self, who: ProcessId) {
+    /// The connections of a program break, and it makes new ones.
+    pub fn reset(&mut self, who: ProcessId) {
         tell!(self, "{who}: its connections break");
         let Some(process) = self.process_mut(who) else { return };
         let connection = process.connection;

@@ -15,6 +15,9 @@ use crate::process::{Process, ProcessId};
 use crate::wire::{Answer, CallId, Request, Sender};
 use crate::world::{Event, World, kind_of, tell};
 
+/// How often, where requests stray, connections break just after a request has left.
+const BREAKS_WITH_A_REQUEST: f64 = 0.004;
+
 /// A request under way.
 #[derive(Debug)]
 pub struct Call {
@@ -32,6 +35,8 @@ pub struct Call {
     /// It has reached the coordinator.
     arrived: bool,
     stray: bool,
+    /// A broker that is busy comes to it then at the earliest.
+    not_before: u64,
 }
 
 impl World {
@@ -60,6 +65,7 @@ impl World {
             open: true,
             arrived: false,
             stray: false,
+            not_before: 0,
         };
         let mut at = self.now + self.latency();
         if process.coordinator.is_none() {
@@ -85,6 +91,9 @@ impl World {
             at = at.max(process.arrivals[lane]);
             process.arrivals[lane] = at;
             self.schedule(at, Event::Arrives(id));
+            if self.faults && self.plan.strays && self.random.random_bool(BREAKS_WITH_A_REQUEST) {
+                self.schedule(self.now + 1, Event::Breaks(who));
+            }
         }
         self.calls.insert(id, call);
         id
@@ -97,6 +106,15 @@ impl World {
 
     /// A request has come to the broker that it was sent to.
     pub fn arrive(&mut self, id: CallId) {
+        if let Some(at) = self
+            .calls
+            .get(&id)
+            .map(|call| call.not_before)
+            .filter(|at| *at > self.now)
+        {
+            self.schedule(at, Event::Arrives(id));
+            return;
+        }
         // What came while it stalled comes first, in the order of the wire.
         if self.coordinator_stalls_until > self.now || !self.coordinator_inbox.is_empty() {
             self.coordinator_inbox.push(id);
@@ -190,6 +208,9 @@ impl World {
             .filter(|(_, call)| call.who == who && call.connection == connection)
             .map(|(id, _)| *id)
             .collect();
+        // What a broker has read of a dead connection waits for its turn, while others come over new ones.
+        let busy_ms = [0, self.random.random_range(1..3_000)][self.random.random_range(0..2)];
+        let not_before = self.now + busy_ms;
         for id in broken {
             let strays = self.plan.strays && self.random.random_bool(0.5);
             let fate = self.now + self.random.random_range(1..10);
@@ -198,6 +219,7 @@ impl World {
             if !call.arrived {
                 if strays {
                     call.stray = true;
+                    call.not_before = not_before;
                 } else {
                     call.request = None;
                 }

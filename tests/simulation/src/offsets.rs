@@ -124,7 +124,10 @@ impl World {
             return;
         }
         if process.next_auto > self.now {
-            self.schedule(process.next_auto, Event::Again(who));
+            if process.auto_alarm != process.next_auto {
+                process.auto_alarm = process.next_auto;
+                self.schedule(process.next_auto, Event::Again(who));
+            }
             return;
         }
         let open = process.uncommitted(|_| true);
@@ -253,6 +256,7 @@ impl World {
     fn end_commit(&mut self, who: ProcessId, process: &mut Process, committing: &Committing) {
         if process.held.values().any(|held| held.processed.is_some()) && process.next_auto == 0 {
             process.next_auto = self.now + self.plan.auto_commit_ms;
+            process.auto_alarm = process.next_auto;
             self.schedule(process.next_auto, Event::Again(who));
         }
         if committing.purpose == Purpose::Revocation

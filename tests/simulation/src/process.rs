@@ -90,7 +90,10 @@ pub struct Process {
     /// An assignment that the application is told of with its next poll.
     pub untold: bool,
     pub committing: Option<Committing>,
+    /// When what is processed is committed; 0 while there is nothing.
     pub next_auto: u64,
+    /// The last such time for which there is an event.
+    pub auto_alarm: u64,
     /// The request for committed offsets on the wire, and the assignment of each partition that it asks for.
     pub looking: Option<(CallId, BTreeMap<TopicPartition, u64>)>,
     pub look_after: u64,

@@ -22,6 +22,9 @@ use crate::process::{Process, ProcessId};
 use crate::records::Topics;
 use crate::wire::{Answer, CallId, GROUP};
 
+/// More events in one millisecond than any group has.
+const MOST_IN_A_MOMENT: u32 = 100_000;
+
 /// Something that happens at its time.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -45,6 +48,8 @@ pub enum Event {
     Continues(ProcessId),
     /// A program gives up to close in good order.
     CloseIsOver(ProcessId),
+    /// A program's connections break.
+    Breaks(ProcessId),
     /// The coordinator's alarm.
     CoordinatorWakes(u64),
     /// The records of the coordinator are committed.
@@ -85,6 +90,8 @@ pub struct World {
     pub now: u64,
     queue: BTreeMap<(u64, u64), Event>,
     numbered: u64,
+    /// Events since time went on.
+    in_this_moment: u32,
     processes: Vec<Option<Box<Process>>>,
     pub calls: BTreeMap<CallId, Call>,
     pub coordinator: Coordinator,
@@ -100,6 +107,7 @@ pub struct World {
     pub faults_left: u32,
     /// How far an upgrade of assignors is.
     pub strategy: usize,
+    /// Somebody has got something since owners were looked at.
     pub ownership_changed: bool,
     pub contested: bool,
     pub tells: bool,
@@ -137,6 +145,7 @@ impl World {
             now,
             queue: BTreeMap::new(),
             numbered: 0,
+            in_this_moment: 0,
             processes: Vec::new(),
             calls: BTreeMap::new(),
             coordinator_alarm: None,
@@ -180,6 +189,11 @@ impl World {
             return false;
         };
         let ((at, _), event) = entry.remove_entry();
+        self.in_this_moment = if at > self.now { 0 } else { self.in_this_moment + 1 };
+        assert!(
+            self.in_this_moment < MOST_IN_A_MOMENT,
+            "the room goes round in circles and time stands still; the last of it is {event:?}"
+        );
         self.now = self.now.max(at);
         self.happen(event);
         self.watch_coordinator();
@@ -227,6 +241,7 @@ impl World {
                     self.arrive(call);
                 }
             }
+            Event::Breaks(who) => self.reset(who),
             Event::Fault => self.fault(),
             _ => {}
         }
@@ -357,6 +372,7 @@ impl World {
             untold: false,
             committing: None,
             next_auto: 0,
+            auto_alarm: 0,
             looking: None,
             look_after: 0,
             coordinator: None,

@@ -71,18 +71,13 @@ impl World {
         {
             let elsewhere = self.held_elsewhere(who, &partition) || self.is_zombie(process);
             self.topics.process(&partition, from, to, elsewhere);
-            if let Some(held) = process
-                .held
-                .get_mut(&partition)
-                .filter(|held| held.assignment == assignment)
-            {
-                held.processed = Some(to);
-                if process.next_auto == 0 {
-                    process.next_auto = self.now + self.plan.auto_commit_ms;
+            let now = Time(self.now);
+            match process.held.get(&partition) {
+                Some(held) if held.assignment == assignment => {
+                    process.offsets.note(&partition, assignment, to.into(), now);
                 }
-            } else {
                 // Somebody else may have read on from what was committed.
-                self.topics.excuse(&partition, to);
+                _ => self.topics.excuse(&partition, to),
             }
         }
     }

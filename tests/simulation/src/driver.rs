@@ -150,8 +150,6 @@ impl World {
             let held = Held {
                 assignment: process.assignments,
                 position: None,
-                processed: None,
-                committed: None,
                 touched: false,
                 leaving: false,
             };
@@ -170,6 +168,7 @@ impl World {
     /// The membership is gone: what was not committed will be read again by somebody.
     pub fn lose(&mut self, process: &mut Process, partitions: &[TopicPartition]) {
         for partition in partitions {
+            process.offsets.forget(partition);
             let held = process.held.remove(partition);
             let held = held.unwrap_or_else(|| panic!("{} lost {partition}, which it did not have", process.name));
             self.excuse(partition, &held);
@@ -196,9 +195,12 @@ impl World {
     /// Partitions that were revoked and committed are let go.
     pub fn let_go(&mut self, process: &mut Process, partitions: &[TopicPartition]) {
         for partition in partitions {
+            let committed = process.offsets.committed(partition);
+            let open = !process.uncommitted(|one| one == partition).is_empty();
+            process.offsets.forget(partition);
             if let Some(held) = process.held.remove(partition)
-                && (held.processed.is_some() || held.committed < held.position)
-                && held.committed != held.position
+                && (open || committed < held.position)
+                && committed != held.position
             {
                 self.coverage.fault("let go without a commit");
                 self.excuse(partition, &held);

@@ -1,4 +1,5 @@
-//! Offsets on their way: committed ones to start from, processed ones to be committed. As the client's committer does it.
+//! Offsets on their way: committed ones to start from, processed ones to be committed. As the client's committer does it, by
+//! what its `CommitState` says is due.
 //!
 //! One commit at a time. Who commits is asked anew for every attempt, and what is not held under the same assignment any
 //! more is not sent. A revocation waits for its commit, but not longer than the group waits for the member.
@@ -10,7 +11,7 @@ use ottla_client_state::membership::{Generation, RequestFailure};
 use ottla_client_state::{Time, TopicPartition};
 use ottla_protocol::ErrorCode;
 
-use crate::process::{Committing, Process, ProcessId, Purpose, Revocation};
+use crate::process::{Committing, Process, ProcessId, Purpose, Revocation, opened};
 use crate::wire::{Commit, FetchOffsets, Request};
 use crate::world::{Event, World, tell};
 
@@ -66,8 +67,10 @@ impl World {
                         .filter(|held| held.assignment == assignment)
                     {
                         tell!(self, "{}: starts {partition} at {}", process.name, offset.unwrap_or(0));
-                        held.committed = offset;
                         held.position = Some(offset.unwrap_or(0));
+                        if let Some(offset) = offset {
+                            process.offsets.handle_committed(&partition, assignment, offset);
+                        }
                     }
                 }
             }
@@ -120,27 +123,23 @@ impl World {
             });
             return;
         }
-        if process.next_auto == 0 || process.closing.is_some() {
+        if process.closing.is_some() {
             return;
         }
-        if process.next_auto > self.now {
-            if process.auto_alarm != process.next_auto {
-                process.auto_alarm = process.next_auto;
-                self.schedule(process.next_auto, Event::Again(who));
-            }
-            return;
-        }
-        let open = process.uncommitted(|_| true);
-        process.next_auto = 0;
-        if !open.is_empty() {
+        if let Some(due) = process.offsets.next_due(Time(self.now)) {
             process.committing = Some(Committing {
-                open,
+                open: opened(due),
                 purpose: Purpose::Auto,
                 deadline: self.now + AUTO_COMMIT_MS,
                 stamp: None,
                 call: None,
                 failures: 0,
             });
+        } else if let Some(Time(at)) = process.offsets.wake_at()
+            && process.auto_alarm != at
+        {
+            process.auto_alarm = at;
+            self.schedule(at, Event::Again(who));
         }
     }
 
@@ -153,7 +152,7 @@ impl World {
             .open
             .retain(|partition, (assignment, _)| process.has(partition, *assignment));
         if committing.open.is_empty() || committing.deadline <= self.now {
-            self.end_commit(who, process, &committing);
+            self.end_commit(process, &committing);
             return;
         }
         match process.membership.generation() {
@@ -180,7 +179,7 @@ impl World {
         committing.failures += 1;
         let again = self.now + RETRY_MS * u64::from(committing.failures.min(5));
         if again >= committing.deadline {
-            self.end_commit(who, process, &committing);
+            self.end_commit(process, &committing);
             return;
         }
         committing.call = None;
@@ -201,13 +200,8 @@ impl World {
             };
             if *error == ErrorCode::None {
                 committing.open.remove(partition);
-                if let Some(held) = process
-                    .held
-                    .get_mut(partition)
-                    .filter(|held| held.assignment == assignment)
-                {
-                    held.committed = Some(offset);
-                    held.processed.take_if(|processed| *processed == offset);
+                if process.has(partition, assignment) {
+                    process.offsets.handle_committed(partition, assignment, offset);
                 }
             } else if self.may_pass(process, *error, committing.stamp.as_ref()) {
                 if matches!(error, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable) {
@@ -228,7 +222,7 @@ impl World {
         if trouble {
             self.retry(who, process, committing);
         } else {
-            self.end_commit(who, process, &committing);
+            self.end_commit(process, &committing);
         }
         self.turn(who, process);
     }
@@ -253,12 +247,7 @@ impl World {
         self.turn(who, process);
     }
 
-    fn end_commit(&mut self, who: ProcessId, process: &mut Process, committing: &Committing) {
-        if process.held.values().any(|held| held.processed.is_some()) && process.next_auto == 0 {
-            process.next_auto = self.now + self.plan.auto_commit_ms;
-            process.auto_alarm = process.next_auto;
-            self.schedule(process.next_auto, Event::Again(who));
-        }
+    fn end_commit(&mut self, process: &mut Process, committing: &Committing) {
         if committing.purpose == Purpose::Revocation
             && let Some(Revocation::Committing(partitions)) = process.revocation.clone()
         {

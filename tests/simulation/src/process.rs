@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ottla_client_state::TopicPartition;
+use ottla_client_state::commit::{Choice, CommitState};
 use ottla_client_state::membership::{Generation, Membership, Phase};
 
 use crate::wire::CallId;
@@ -22,10 +23,6 @@ pub struct Held {
     pub assignment: u64,
     /// The next record to be handed over; unknown until the committed offset is.
     pub position: Option<i64>,
-    /// Processed, not committed: the offset to commit.
-    pub processed: Option<i64>,
-    /// What is known to be committed.
-    pub committed: Option<i64>,
     /// Something of it was handed over.
     pub touched: bool,
     /// Being given up: nothing is handed over any more.
@@ -90,9 +87,9 @@ pub struct Process {
     /// An assignment that the application is told of with its next poll.
     pub untold: bool,
     pub committing: Option<Committing>,
-    /// When what is processed is committed; 0 while there is nothing.
-    pub next_auto: u64,
-    /// The last such time for which there is an event.
+    /// What it has processed and what is committed, as the client keeps it.
+    pub offsets: CommitState,
+    /// The last time of an automatic commit for which there is an event.
     pub auto_alarm: u64,
     /// The request for committed offsets on the wire, and the assignment of each partition that it asks for.
     pub looking: Option<(CallId, BTreeMap<TopicPartition, u64>)>,
@@ -134,9 +131,7 @@ impl Process {
 
     /// What is processed and not committed, of partitions that `wanted` accepts.
     pub fn uncommitted(&self, wanted: impl Fn(&TopicPartition) -> bool) -> BTreeMap<TopicPartition, (u64, i64)> {
-        let held = self.held.iter().filter(|(partition, _)| wanted(partition));
-        held.filter_map(|(partition, held)| Some((partition.clone(), (held.assignment, held.processed?))))
-            .collect()
+        opened(self.offsets.uncommitted(wanted))
     }
 
     /// Whether this assignment of the partition is the present one.
@@ -145,6 +140,14 @@ impl Process {
             .get(partition)
             .is_some_and(|held| held.assignment == assignment)
     }
+}
+
+/// Offsets to commit, with the assignment under which each was processed.
+pub fn opened(choice: Choice) -> BTreeMap<TopicPartition, (u64, i64)> {
+    let chosen = choice.into_iter();
+    chosen
+        .filter_map(|(partition, chosen)| Some((partition, (chosen.assignment?, chosen.offset.offset))))
+        .collect()
 }
 
 /// A phase by name.

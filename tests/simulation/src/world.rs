@@ -10,6 +10,7 @@ use ottla_broker_state::group::GroupConfig;
 use ottla_broker_state::group::consumer::ConsumerConfig;
 use ottla_client_state::Time;
 use ottla_client_state::assignor::{self, Assignor};
+use ottla_client_state::commit::CommitState;
 use ottla_client_state::membership::{self, Membership, RequestFailure, RequestKind, Subscription};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -371,7 +372,7 @@ impl World {
             revocation: None,
             untold: false,
             committing: None,
-            next_auto: 0,
+            offsets: CommitState::new(Some(self.plan.auto_commit_ms)),
             auto_alarm: 0,
             looking: None,
             look_after: 0,

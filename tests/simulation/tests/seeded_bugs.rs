@@ -23,6 +23,7 @@ const SHARD: &str = "broker/state/src/group/shard.rs";
 const MEMBER: &str = "rust-client/state/src/membership/classic.rs";
 const ANSWERS: &str = "rust-client/state/src/membership/classic/answers.rs";
 const CONSUMER: &str = "rust-client/state/src/membership/consumer.rs";
+const COMMIT: &str = "rust-client/state/src/commit.rs";
 const RANGE: &str = "rust-client/state/src/assignor/range.rs";
 const COORDINATOR: &str = "tests/simulation/src/coordinator.rs";
 const APPLICATION: &str = "tests/simulation/src/application.rs";
@@ -37,7 +38,7 @@ struct Bug {
     wrong: &'static str,
 }
 
-const BUGS: [Bug; 21] = [
+const BUGS: [Bug; 23] = [
     Bug {
         name: "a commit of an older generation is taken",
         file: SYNC,
@@ -144,13 +145,25 @@ const BUGS: [Bug; 21] = [
         name: "offsets are stored when records are handed over",
         file: APPLICATION,
         right: "                held.touched = true;",
-        wrong: "                held.touched = true;\n                held.processed = Some(to);",
+        wrong: "                held.touched = true;\n                process.offsets.note(partition, held.assignment, to.into(), Time(self.now));",
     },
     Bug {
         name: "an offset of an earlier assignment is committed",
         file: APPLICATION,
-        right: ".filter(|held| held.assignment == assignment)",
-        wrong: ".filter(|_| assignment > 0)",
+        right: "if held.assignment == assignment => {\n                    process.offsets.note(&partition, assignment,",
+        wrong: "if assignment > 0 => {\n                    process.offsets.note(&partition, held.assignment,",
+    },
+    Bug {
+        name: "a commit that is acknowledged takes along what was processed meanwhile",
+        file: COMMIT,
+        right: ".is_some_and(|processed| processed.offset == offset)",
+        wrong: ".is_some()",
+    },
+    Bug {
+        name: "automatic commits end with the first",
+        file: COMMIT,
+        right: "        self.next_auto = now.plus_ms(interval.max(1));",
+        wrong: "        self.next_auto = now.plus_ms(interval.max(1) + 1_000_000_000);",
     },
     Bug {
         name: "a partition is let go before its offsets are committed",

@@ -5,7 +5,7 @@
 //! attempts everything is looked at anew: who we are in the group, and whether each partition is still ours under the
 //! same assignment. What is not is never sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::committed::commit;
-use super::fetcher::Shared;
+use super::fetcher::{Shared, State};
 use super::group::{Group, GroupState, Revocation, be_alive_and, chosen, gone, store_handed_of};
 use super::rebalance::ConsumerEvent;
 use super::records::{ConsumerRecords, HandedOffset};
@@ -103,27 +103,15 @@ impl Consumer {
             }
             let mut fetching = self.shared.lock();
             store_handed_of(&self.shared, &mut fetching, group, state, |_| true);
-            let processed = state.stored.uncommitted(|_| true);
-            let mut choice = Choice::new();
-            let assigned: Vec<TopicPartition> = fetching.subscription.assigned().cloned().collect();
-            for partition in assigned {
-                let (Some(position), Some(assignment)) = (
-                    fetching.subscription.position(&partition),
-                    fetching.subscription.assignment_of(&partition),
-                ) else {
-                    continue;
-                };
-                let known = processed
-                    .get(&partition)
-                    .filter(|known| known.offset.offset == position);
-                let offset = known.map_or_else(|| OffsetAndMetadata::new(position), |known| known.offset.clone());
-                let epoch = fetching.subscription.position_epoch(&partition).unwrap_or(-1);
-                let offset = offset.leader_epoch(epoch);
-                let assignment = Some(assignment);
-                choice.insert(partition, Chosen { offset, assignment });
-            }
-            Ok(choice)
+            Ok(positions(&fetching, state, |_| true))
         })
+    }
+
+    /// As [`Consumer::commit_async`], for a program between this consumer and the application that hands records on
+    /// later than it gets them, with `enable.auto.offset.store=false`: of the partitions in `held`, of which it still has
+    /// records, only what was stored is committed; of all others the position.
+    pub fn commit_positions_async(&self, held: &BTreeSet<TopicPartition>) -> Committing {
+        self.enqueue(|_, state| Ok(positions(&self.shared.lock(), state, |of| !held.contains(of))))
     }
 
     /// Commits these offsets: for each partition that of the next record to read.
@@ -277,6 +265,32 @@ impl Consumer {
     pub(super) fn group(&self) -> Result<&Group> {
         self.shared.group.as_ref().ok_or_else(no_group)
     }
+}
+
+/// What is stored, and the positions of the assigned partitions that `of` accepts.
+fn positions(fetching: &State, state: &GroupState, of: impl Fn(&TopicPartition) -> bool) -> Choice {
+    let processed = state.stored.uncommitted(|_| true);
+    let mut choice = Choice::new();
+    for partition in fetching.subscription.assigned() {
+        let known = processed.get(partition);
+        if !of(partition) {
+            choice.extend(known.map(|known| (partition.clone(), known.clone())));
+            continue;
+        }
+        let (Some(position), Some(assignment)) = (
+            fetching.subscription.position(partition),
+            fetching.subscription.assignment_of(partition),
+        ) else {
+            continue;
+        };
+        let known = known.filter(|known| known.offset.offset == position);
+        let offset = known.map_or_else(|| OffsetAndMetadata::new(position), |known| known.offset.clone());
+        let epoch = fetching.subscription.position_epoch(partition).unwrap_or(-1);
+        let offset = offset.leader_epoch(epoch);
+        let assignment = Some(assignment);
+        choice.insert(partition.clone(), Chosen { offset, assignment });
+    }
+    choice
 }
 
 /// The committer: runs until the coordinator task has ended and nothing is left to commit.

@@ -290,10 +290,13 @@ fn group_error(group: &str, failure: &GroupError) -> Error {
         GroupError::NoCommonProtocol { .. } | GroupError::PatternNotResolved => ErrorKind::Config,
         _ => ErrorKind::Broker,
     };
-    let next = if failure.is_final() {
-        "the consumer stays out of the group until it subscribes anew"
-    } else {
-        "the next poll tries again"
+    let next = match code {
+        Some(ErrorCode::InvalidSessionTimeout) => {
+            "session.timeout.ms must lie between group.min.session.timeout.ms and group.max.session.timeout.ms of the broker; \
+             the next poll tries again"
+        }
+        _ if failure.is_final() => "the consumer stays out of the group until it subscribes anew",
+        _ => "the next poll tries again",
     };
     let error = Error::new(kind, format!("group {group:?}: {failure}; {next}")).with_retriable(!failure.is_final());
     match code {

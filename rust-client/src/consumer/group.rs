@@ -355,14 +355,16 @@ pub(super) fn revoke(shared: &Shared, group: &Group, state: &mut GroupState, par
         outstanding |= fetching.handed.get(partition).is_some_and(|handed| handed.records);
     }
     drop(fetching);
-    let told = group.is_told(state);
+    // Who takes events and unsubscribes has let go already, and acknowledges nothing.
+    let lets_go = group.by_events && !state.interest.is_subscription();
+    let told = group.is_told(state) && !lets_go;
     if told && group.by_events {
         state.push_event(ConsumerEvent::Revoked(partitions.clone()));
-    } else if told || (outstanding && state.closing.is_none()) {
+    } else if told || (outstanding && state.closing.is_none() && !lets_go) {
         state.steps.push_back(Step::Revoked(partitions.clone()));
     } else {
         // Nobody has anything of them that is not processed, or nobody will ever say so.
-        if state.closing.is_none() {
+        if state.closing.is_none() && !lets_go {
             store_handed(shared, group, state, |partition| partitions.contains(partition));
         }
         state.revocation = Some(Revocation::Ready(partitions, BTreeMap::new()));
@@ -433,6 +435,13 @@ pub(super) fn lose(
             lost @ Step::Lost(_) => state.steps.push_back(lost),
         }
     }
+    for event in std::mem::take(&mut state.events) {
+        match event {
+            ConsumerEvent::Assigned(added) => untold.extend(added),
+            ConsumerEvent::Revoked(_) => {}
+            other => state.events.push_back(other),
+        }
+    }
     let_go(shared, state, &partitions);
     let told: Vec<TopicPartition> = partitions
         .into_iter()
@@ -443,7 +452,10 @@ pub(super) fn lose(
     } else if group.is_told(state) {
         state.steps.push_back(Step::Lost(told));
     }
-    shared.lock().report(error);
+    // Of a failure the cause is told by itself, right behind.
+    if reason != LostReason::Failed {
+        shared.lock().report(error);
+    }
     shared.arrived();
 }
 
@@ -454,6 +466,7 @@ fn lost_error(group: &str, partitions: &[TopicPartition], reason: LostReason) ->
              raise max.poll.interval.ms; this poll has joined again"
         }
         LostReason::SessionExpired => "the coordinator could not be reached for too long; the consumer joins again",
+        LostReason::Failed => "the next poll says why",
         _ => "the consumer joins again",
     };
     let text = format!(

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Consumer;
 use super::committed::fetch_committed;
-use super::group::{Interest, Revocation, acknowledge, handle_alive, has_left, subscription_of, take_steps};
+use super::group::{Interest, acknowledge, handle_alive, has_left, subscription_of, take_steps};
 use super::pattern::TopicPattern;
 use super::rebalance::ConsumerEvent;
 use crate::config::{GroupProtocol, IsolationLevel};
@@ -97,7 +97,8 @@ impl Consumer {
 
     /// Reads nothing any more: lets go of all partitions and leaves the group, or takes back what was assigned. The
     /// consumer can subscribe or assign again afterwards. What is processed is committed before (with
-    /// `enable.auto.commit`).
+    /// `enable.auto.commit`). A listener is told that the partitions are revoked; who takes events has let go by calling
+    /// this, and gets none of it.
     ///
     /// Waits until the group is left, up to `default.api.timeout.ms`. Cancel-safe: it goes on all the same.
     ///
@@ -118,6 +119,14 @@ impl Consumer {
                 Interest::None => {}
                 _ => {
                     state.interest = Interest::None;
+                    if group.by_events {
+                        // Who unsubscribes has let go: what was to be told of partitions is over.
+                        let over = |event: &ConsumerEvent| {
+                            matches!(event, ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked(_))
+                        };
+                        state.events.retain(|event| !over(event));
+                        state.forsake();
+                    }
                     state.membership.handle_unsubscribed(self.shared.client.now());
                 }
             }
@@ -128,18 +137,8 @@ impl Consumer {
         loop {
             stirred.mark_unchanged();
             take_steps(&self.shared, group);
-            {
-                let mut state = group.lock();
-                if group.by_events {
-                    // Who unsubscribes has let go.
-                    if let Some(Revocation::AwaitsApplication(partitions)) = state.revocation.clone() {
-                        state.revocation = Some(Revocation::Ready(partitions, BTreeMap::new()));
-                        group.stir();
-                    }
-                }
-                if has_left(&state) {
-                    return Ok(());
-                }
+            if has_left(&group.lock()) {
+                return Ok(());
             }
             if tokio::time::timeout_at(deadline, stirred.changed()).await.is_err() {
                 let text = format!(

@@ -274,6 +274,11 @@ typedef struct ottla_consumer ottla_consumer;
 typedef struct ottla_error ottla_error;
 
 /**
+ * Committed offsets. A plain pointer: whoever got it frees it once with ottla_offsets_free().
+ */
+typedef struct ottla_offsets ottla_offsets;
+
+/**
  * Partitions. A plain pointer: whoever got it frees it once with ottla_partitions_free().
  */
 typedef struct ottla_partitions ottla_partitions;
@@ -1238,18 +1243,35 @@ int32_t ottla_consumer_store_records(ottla_consumer *consumer,
                                      ottla_error **error);
 
 /**
- * Asks the group's coordinator for the committed offset of each partition; -1 for none. Waits at most `timeout_ms` (-1: for
- * ever; it gives up by itself, too).
+ * Asks the group's coordinator for the committed offset of each partition, with what was kept with it. Waits at most `timeout_ms`
+ * (-1: for ever; it gives up by itself, too).
  *
- * `offsets`: room for `count` numbers, in the order of the partitions.
+ * `*offsets`: as many as partitions, in their order. Ownership: the caller frees it with ottla_offsets_free().
  * Errors: OTTLA_ERROR_CONFIG without group.id; OTTLA_ERROR_TIMEOUT; OTTLA_ERROR_INTERRUPTED.
  */
 int32_t ottla_consumer_committed(ottla_consumer *consumer,
                                  const ottla_topic_partition *partitions,
                                  size_t count,
                                  int32_t timeout_ms,
-                                 int64_t *offsets,
+                                 ottla_offsets **offsets,
                                  ottla_error **error);
+
+/**
+ * How many offsets there are. 0 for NULL.
+ */
+size_t ottla_offsets_len(const ottla_offsets *offsets);
+
+/**
+ * Offset number `index`, from 0; its offset is -1 and its metadata NULL where nothing was committed, its topic NULL if there is no
+ * such number. What it points to lives as long as the list.
+ */
+ottla_offset ottla_offsets_get(const ottla_offsets *offsets,
+                               size_t index);
+
+/**
+ * Frees a list of offsets. NULL is allowed.
+ */
+void ottla_offsets_free(ottla_offsets *offsets);
 
 /**
  * Has the group divide its partitions anew, for a reason that only the program knows; NULL for none. Does not wait.

@@ -261,8 +261,11 @@ pub unsafe extern "C" fn ottla_consumer_poll(
                 }
             }
             let (woken, over) = (client.place.was_woken(), deadline.is_over());
+            // A descriptor that is watched is somebody who waits; who goes away is not.
             if watched || !(woken || over) {
                 client.core.arm()?;
+            } else {
+                client.core.disarm()?;
             }
             if woken {
                 return Err(interrupted());
@@ -433,7 +436,7 @@ pub unsafe extern "C" fn ottla_consumer_resume(
 }
 
 /// Writes the answers for an array of partitions, in its order.
-pub(crate) fn write_offsets<T>(
+fn write_offsets<T>(
     given: Given,
     offsets: *mut i64,
     asked: &[TopicPartition],

@@ -108,6 +108,12 @@ impl ottla_partitions {
     }
 }
 
+/// Committed offsets. A plain pointer: whoever got it frees it once with ottla_offsets_free().
+pub struct ottla_offsets {
+    partitions: ottla_partitions,
+    offsets: Vec<Option<(OffsetAndMetadata, CString)>>,
+}
+
 /// The callback of a consumer. The program says that its `opaque` may be used from whatever thread polls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Callback {
@@ -407,10 +413,10 @@ pub unsafe extern "C" fn ottla_consumer_store_records(
     })
 }
 
-/// Asks the group's coordinator for the committed offset of each partition; -1 for none. Waits at most `timeout_ms` (-1: for
-/// ever; it gives up by itself, too).
+/// Asks the group's coordinator for the committed offset of each partition, with what was kept with it. Waits at most `timeout_ms`
+/// (-1: for ever; it gives up by itself, too).
 ///
-/// `offsets`: room for `count` numbers, in the order of the partitions.
+/// `*offsets`: as many as partitions, in their order. Ownership: the caller frees it with ottla_offsets_free().
 /// Errors: OTTLA_ERROR_CONFIG without group.id; OTTLA_ERROR_TIMEOUT; OTTLA_ERROR_INTERRUPTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_committed(
@@ -418,18 +424,59 @@ pub unsafe extern "C" fn ottla_consumer_committed(
     partitions: *const ottla_topic_partition,
     count: usize,
     timeout_ms: i32,
-    offsets: *mut i64,
+    offsets: *mut *mut ottla_offsets,
     error: *mut *mut ottla_error,
 ) -> i32 {
     ffi!(error, |given| {
         let client = member(consumer)?;
+        let out = given.out(offsets, "offsets")?;
         let these = self::partitions(given, partitions, count)?;
         let asking = client.core.committed(these.clone());
         let answers = for_future(asking, Deadline::after(timeout_ms), client.place, "asking for offsets")??;
-        crate::consumer::write_offsets(given, offsets, &these, &answers, |known| {
-            known.as_ref().map_or(-1, |known| known.offset)
-        })
+        let known = |of: &TopicPartition| {
+            let offset = answers.get(of).cloned().flatten()?;
+            let metadata = c_string(&offset.metadata);
+            Some((offset, metadata))
+        };
+        *out = Box::into_raw(Box::new(ottla_offsets {
+            offsets: these.iter().map(known).collect(),
+            partitions: ottla_partitions::new(&these),
+        }));
+        Ok(())
     })
+}
+
+/// How many offsets there are. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_offsets_len(offsets: *const ottla_offsets) -> usize {
+    // SAFETY: the header's first rule: NULL, or a list that was not freed.
+    unsafe { offsets.as_ref() }.map_or(0, |offsets| offsets.offsets.len())
+}
+
+/// Offset number `index`, from 0; its offset is -1 and its metadata NULL where nothing was committed, its topic NULL if there is no
+/// such number. What it points to lives as long as the list.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_offsets_get(offsets: *const ottla_offsets, index: usize) -> ottla_offset {
+    // SAFETY: as in `ottla_offsets_len`.
+    let list = unsafe { offsets.as_ref() };
+    let place = list.and_then(|list| list.partitions.get(index));
+    let known = list.and_then(|list| list.offsets.get(index)?.as_ref());
+    ottla_offset {
+        topic: place.map_or(ptr::null(), |place| place.topic),
+        metadata: known.map_or(ptr::null(), |(_, metadata)| metadata.as_ptr()),
+        offset: known.map_or(-1, |(known, _)| known.offset),
+        partition: place.map_or(-1, |place| place.partition),
+        leader_epoch: known.and_then(|(known, _)| known.leader_epoch).unwrap_or(-1),
+    }
+}
+
+/// Frees a list of offsets. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_offsets_free(offsets: *mut ottla_offsets) {
+    if !offsets.is_null() {
+        // SAFETY: `ottla_consumer_committed` made it with `Box::into_raw`, and the caller frees it once.
+        drop(unsafe { Box::from_raw(offsets) });
+    }
 }
 
 /// Has the group divide its partitions anew, for a reason that only the program knows; NULL for none. Does not wait.

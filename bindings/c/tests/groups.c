@@ -3,6 +3,7 @@
 
 typedef struct {
     int assigned, revoked, lost, partitions;
+    int commit_failed, stalled;
     int commits; /* whether to commit offset 7 of what is revoked */
 } heard;
 
@@ -25,6 +26,14 @@ static void listen(ottla_consumer *consumer, const ottla_event *event, void *opa
     case OTTLA_EVENT_LOST:
         CHECK(event->error != NULL && ottla_error_text(event->error) != NULL);
         all->lost++;
+        break;
+    case OTTLA_EVENT_COMMIT_FAILED:
+        CHECK(event->partition_count == 0 && ottla_error_code(event->error) == 30);
+        all->commit_failed++;
+        break;
+    case OTTLA_EVENT_STALLED:
+        CHECK(event->partition_count == 1 && strstr(event->detail, "\"state\":") != NULL);
+        all->stalled++;
         break;
     default: break;
     }
@@ -64,9 +73,18 @@ static size_t assigned(ottla_consumer *consumer) {
 
 static int64_t committed(ottla_consumer *consumer) {
     ottla_topic_partition partitions[] = { { "t", 0 }, { "t", 1 } };
-    int64_t offsets[2];
-    OK(ottla_consumer_committed(consumer, partitions, 2, -1, offsets, &error));
-    return (offsets[0] < 0 ? 0 : offsets[0]) + (offsets[1] < 0 ? 0 : offsets[1]);
+    ottla_offsets *offsets = NULL;
+    OK(ottla_consumer_committed(consumer, partitions, 2, -1, &offsets, &error));
+    CHECK(ottla_offsets_len(offsets) == 2 && ottla_offsets_get(offsets, 2).topic == NULL);
+    int64_t sum = 0;
+    for (size_t i = 0; i < 2; i++) {
+        ottla_offset one = ottla_offsets_get(offsets, i);
+        CHECK(strcmp(one.topic, "t") == 0 && one.partition == (int32_t)i);
+        CHECK((one.metadata == NULL) == (one.offset < 0));
+        sum += one.offset < 0 ? 0 : one.offset;
+    }
+    ottla_offsets_free(offsets);
+    return sum;
 }
 
 static void says(char *json, const char *words) {
@@ -106,7 +124,7 @@ static void commits_and_goes_on(ottla_cluster *cluster) {
 }
 
 static void shares_and_takes_over(ottla_cluster *cluster) {
-    heard ears = { 0, 0, 0, 0, 1 };
+    heard ears = { .commits = 1 };
     ottla_consumer *one = member(cluster, "g2", "enable.auto.commit", "false");
     OK(ottla_consumer_set_event_cb(one, listen, &ears, &error));
     while (assigned(one) < 2) poll_once(one, 50);
@@ -159,6 +177,24 @@ static void says_how_it_is(ottla_cluster *cluster) {
     OK(ottla_consumer_free(one));
 }
 
+static void tells_what_nobody_waits_for(ottla_cluster *cluster) {
+    heard ears = { 0 };
+    ottla_consumer *one = member(cluster, "g4", "stalled.partition.timeout.ms", "200");
+    OK(ottla_consumer_set_event_cb(one, listen, &ears, &error));
+    while (poll_once(one, -1) == 0) {}
+    OK(ottla_cluster_fault(cluster, "api=OffsetCommit error_before=30 times=1", &error));
+    OK(ottla_consumer_commit_async(one, &error));
+    while (ears.commit_failed == 0) poll_once(one, 50);
+    /* Where a fetch fails again and again nothing moves. */
+    ottla_consumer *two = member(cluster, "g5", "stalled.partition.timeout.ms", "200");
+    OK(ottla_cluster_fault(cluster, "api=Fetch error_before=6", &error));
+    OK(ottla_consumer_set_event_cb(two, listen, &ears, &error));
+    while (ears.stalled < 2) poll_once(two, 50);
+    OK(ottla_cluster_clear_faults(cluster, &error));
+    OK(ottla_consumer_free(two));
+    OK(ottla_consumer_free(one));
+}
+
 static void looks_after_groups(ottla_cluster *cluster) {
     ottla_config *config = config_of(cluster);
     ottla_admin *admin = NULL;
@@ -200,6 +236,7 @@ int main(int argc, char **argv) {
     commits_and_goes_on(cluster);
     shares_and_takes_over(cluster);
     says_how_it_is(cluster);
+    tells_what_nobody_waits_for(cluster);
     looks_after_groups(cluster);
     OK(ottla_cluster_stop(cluster, &error));
     return 0;

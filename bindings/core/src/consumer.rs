@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -18,7 +17,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use crate::Pairs;
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::group::{self, Event, Hand};
+use crate::group::{self, Event};
 use crate::producer::number;
 use crate::runtime::{Owned, spawn};
 
@@ -41,6 +40,24 @@ pub enum Polled {
     Closed,
 }
 
+/// What the client gave.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Records(Arc<Batch>),
+    Nothing,
+    Closed,
+}
+
+impl Taken {
+    pub fn of(records: Option<ottla::ConsumerRecords>) -> Self {
+        match records {
+            Some(records) if records.is_empty() => Taken::Nothing,
+            Some(records) => Taken::Records(Arc::new(Batch::new(&records))),
+            None => Taken::Closed,
+        }
+    }
+}
+
 /// A consumer of partitions, its own or those of its group. Calls never wait, unless they return a future. May be used from several threads.
 pub struct Consumer {
     inner: Owned<Arc<Inner>>,
@@ -55,8 +72,7 @@ pub(crate) struct Inner {
     /// A poll may have left something: the arrival of it may have woken only the one who polled.
     left: Notify,
     max_poll_records: usize,
-    armed: AtomicBool,
-    arm: Notify,
+    armed: watch::Sender<bool>,
     waker: Waker,
     /// What only members of a group have; `None` without `group.id`.
     pub(crate) group: Option<group::Group>,
@@ -85,6 +101,11 @@ impl Inner {
     /// The client, closed or not, if it has connected.
     pub(crate) fn connected_client(&self) -> Option<&ottla::Consumer> {
         self.client.get()?.as_ref().ok()
+    }
+
+    fn set_armed(&self, armed: bool) {
+        self.armed
+            .send_if_modified(|known| std::mem::replace(known, armed) != armed);
     }
 
     /// Something may be there that no arrival tells of.
@@ -145,8 +166,7 @@ impl Consumer {
             arrivals: Mutex::new(None),
             left: Notify::new(),
             max_poll_records,
-            armed: AtomicBool::new(false),
-            arm: Notify::new(),
+            armed: watch::channel(false).0,
             waker,
             group,
         });
@@ -189,6 +209,11 @@ impl Consumer {
     /// # Errors
     /// What befell a partition or the membership, once; the next call goes on. And why the consumer could not connect.
     pub fn try_poll(&self, most: Option<usize>) -> Result<Polled, Error> {
+        self.try_poll_in_steps(most, || {})
+    }
+
+    /// The same; `between` is called after each step, where others may do something.
+    pub(crate) fn try_poll_in_steps(&self, most: Option<usize>, mut between: impl FnMut()) -> Result<Polled, Error> {
         let inner = self.inner.get()?;
         if *inner.closed.borrow() {
             return Ok(Polled::Closed);
@@ -204,46 +229,50 @@ impl Consumer {
                 return Ok(Polled::Event(event));
             }
         }
-        let polled = client.try_poll(most);
+        between();
+        let polled = match &inner.group {
+            Some(group) => group.poll(client, most),
+            None => client.try_poll(most).map(Taken::of),
+        };
+        between();
         // One that came in between: polls give no records while it waits.
-        if let (Some(group), Ok(Some(records))) = (&inner.group, &polled)
-            && records.is_empty()
+        if let (Some(group), Ok(Taken::Nothing)) = (&inner.group, &polled)
             && let Some(event) = group.next_event(client)
         {
             inner.left.notify_one();
             return Ok(Polled::Event(event));
         }
         let more = match &polled {
-            Ok(Some(records)) => records.len() >= most.unwrap_or(inner.max_poll_records).max(1),
-            Ok(None) => false,
+            Ok(Taken::Records(records)) => records.len() >= most.unwrap_or(inner.max_poll_records).max(1),
+            Ok(_) => false,
             Err(_) => true,
         };
         if more {
             inner.left.notify_one();
         }
         Ok(match polled? {
-            Some(records) if records.is_empty() => Polled::Nothing,
-            Some(records) => {
-                let batch = Arc::new(Batch::new(&records));
-                if let Some(group) = &inner.group {
-                    group.hand_over(Hand::new(batch.clone()));
-                }
-                Polled::Records(batch)
-            }
-            None => Polled::Closed,
+            Taken::Records(batch) => Polled::Records(batch),
+            Taken::Nothing => Polled::Nothing,
+            Taken::Closed => Polled::Closed,
         })
     }
 
     /// Has the waker woken once, as soon as [`try_poll`](Consumer::try_poll) may find something. Poll again before arming
-    /// again. It may be woken for nothing.
+    /// again. It may be woken for nothing. As long as it is armed somebody waits: in a group that is a sign of life.
     ///
     /// # Errors
     /// The consumer came through a fork.
     pub fn arm(&self) -> Result<(), Error> {
-        let inner = self.inner.get()?;
-        if !inner.armed.swap(true, Ordering::AcqRel) {
-            inner.arm.notify_one();
-        }
+        self.inner.get()?.set_armed(true);
+        Ok(())
+    }
+
+    /// Nobody waits any more: a skin whose time is over calls it. The waker may be woken all the same.
+    ///
+    /// # Errors
+    /// The consumer came through a fork.
+    pub fn disarm(&self) -> Result<(), Error> {
+        self.inner.get()?.set_armed(false);
         Ok(())
     }
 
@@ -452,18 +481,27 @@ impl Drop for Consumer {
 /// Wakes the waker whenever it is armed and something has arrived, until the consumer is closed.
 async fn ring(inner: Arc<Inner>) {
     let mut closed = inner.closed.subscribe();
+    let mut armed = inner.armed.subscribe();
+    let mut still_armed = inner.armed.subscribe();
     loop {
-        let armed = async {
-            inner.arm.notified().await;
-            inner.arrived().await;
+        let something = async {
+            loop {
+                let _ = armed.wait_for(|armed| *armed).await;
+                tokio::select! {
+                    biased;
+                    () = inner.arrived() => return,
+                    // What arrives now is found by whoever polls next.
+                    _ = still_armed.wait_for(|armed| !*armed) => {}
+                }
+            }
         };
         let over = tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => true,
-            () = armed => false,
+            () = something => false,
         };
         // Before the wake-up: who is woken may arm again at once.
-        inner.armed.store(false, Ordering::Release);
+        inner.set_armed(false);
         inner.waker.wake_by_ref();
         if over {
             return;

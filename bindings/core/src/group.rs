@@ -5,16 +5,18 @@
 //! has handed to a skin may still wait there, so only what the skin reports counts. Nothing here runs code of the
 //! application.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ottla::{ConsumerEvent, ConsumerGroupMetadata, HandedOffset, LeaveMode, OffsetAndMetadata, TopicPartition};
+use ottla::{
+    Committing, ConsumerEvent, ConsumerGroupMetadata, HandedOffset, LeaveMode, OffsetAndMetadata, TopicPartition,
+};
 
 use crate::Pairs;
 use crate::batch::Batch;
-use crate::consumer::{Consumer, Inner};
+use crate::consumer::{Consumer, Inner, Taken};
 use crate::error::Error;
 use crate::health;
 use crate::runtime::spawn;
@@ -109,7 +111,7 @@ pub struct Closed {
 
 /// Records that were handed over last.
 #[derive(Debug)]
-pub(crate) struct Hand {
+struct Hand {
     batch: Arc<Batch>,
     /// So many of them are processed.
     done: usize,
@@ -122,7 +124,7 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    pub fn new(batch: Arc<Batch>) -> Self {
+    fn new(batch: Arc<Batch>) -> Self {
         Hand {
             out: batch.len(),
             batch,
@@ -197,8 +199,14 @@ impl Group {
         (pairs, Some(group))
     }
 
-    pub fn hand_over(&self, hand: Hand) {
-        *lock(&self.hand) = Some(hand);
+    /// Polls the client. What comes is in hand before anybody can see that the position has moved over it.
+    pub fn poll(&self, client: &ottla::Consumer, most: Option<usize>) -> Result<Taken, ottla::Error> {
+        let mut hand = lock(&self.hand);
+        let taken = Taken::of(client.try_poll(most)?);
+        if let Taken::Records(batch) = &taken {
+            *hand = Some(Hand::new(batch.clone()));
+        }
+        Ok(taken)
     }
 
     /// The application asks for more: it is done with all that it has.
@@ -210,6 +218,17 @@ impl Group {
             hand.done = hand.out;
             store(client, hand.take_done());
         }
+    }
+
+    /// Of partitions of which records wait in the skin, what is handed out; of all others the position.
+    fn commit(&self, client: &ottla::Consumer, out: Option<usize>) -> Committing {
+        let mut hand = lock(&self.hand);
+        let held = hand.as_mut().map_or_else(BTreeSet::new, |hand| {
+            hand.done = hand.done.max(out.unwrap_or(hand.out).min(hand.out));
+            store(client, hand.take_done());
+            hand.open().into_keys().collect()
+        });
+        client.commit_positions_async(&held)
     }
 
     fn processed(&self, client: &ottla::Consumer, done: usize) {
@@ -248,6 +267,11 @@ impl Group {
         }
     }
 
+    /// Whatever is in hand is nobody's affair any more.
+    fn let_go(&self) {
+        lock(&self.hand).take();
+    }
+
     pub fn next_event(&self, client: &ottla::Consumer) -> Option<Event> {
         if let Some(event) = lock(&self.events).pop_front() {
             return Some(event);
@@ -261,7 +285,7 @@ impl Group {
         None
     }
 
-    fn push_event(&self, event: Event) {
+    pub fn push_event(&self, event: Event) {
         lock(&self.events).push_back(event);
     }
 }
@@ -333,6 +357,7 @@ impl Consumer {
             let client = inner.connected().await?;
             if let Some(group) = &inner.group {
                 group.settle(client);
+                group.let_go();
             }
             Ok(client.unsubscribe().await?)
         }
@@ -357,21 +382,17 @@ impl Consumer {
         Ok(client.acknowledge_revocation()?)
     }
 
-    /// Begins to commit all that was stored, and with `enable.auto.offset.store` also the `out` records that were handed
-    /// out of the last batch. Later commits come after it. Dropping the future takes nothing back.
+    /// Begins to commit the positions, as the client does: all of which the application has every record, with the `out`
+    /// records that were handed out of the last batch. With `enable.auto.offset.store=false` all that was stored. Later
+    /// commits come after it. Dropping the future takes nothing back.
     pub fn commit(&self, out: Option<usize>) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let begun = (|| {
             let inner = self.inner()?;
             let client = inner.client()?;
-            if let Some(group) = &inner.group {
-                if let Some(hand) = lock(&group.hand).as_mut()
-                    && group.stores
-                {
-                    hand.done = hand.done.max(out.unwrap_or(hand.out).min(hand.out));
-                }
-                group.settle(client);
-            }
-            Ok::<_, Error>(client.commit_async())
+            Ok::<_, Error>(match &inner.group {
+                Some(group) if group.stores => group.commit(client, out),
+                _ => client.commit_async(),
+            })
         })();
         async move { Ok(begun?.await?) }
     }

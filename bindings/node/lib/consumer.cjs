@@ -163,9 +163,10 @@ class Consumer {
 
   /** Waits until a poll may find something, or the time is over. The process stays alive meanwhile. */
   #arrival (until, signal) {
-    let timer
+    let timer, woken
     hold(this)
     const arrived = new Promise(resolve => {
+      woken = resolve
       this.#waiting.push(resolve)
       if (until !== Infinity) timer = setTimeout(resolve, until - performance.now())
       call(() => this.#native.arm())
@@ -173,6 +174,11 @@ class Consumer {
     return abortable(arrived, signal).finally(() => {
       clearTimeout(timer)
       release(this)
+      const place = this.#waiting.indexOf(woken)
+      if (place < 0) return
+      // It gave up: when nobody waits, that is no sign of life.
+      this.#waiting.splice(place, 1)
+      if (this.#waiting.length === 0) call(() => this.#native.disarm())
     })
   }
 

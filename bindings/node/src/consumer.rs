@@ -96,6 +96,12 @@ impl Consumer {
         call(|| self.core.arm())
     }
 
+    /// Nobody waits for a wake-up any more.
+    #[napi]
+    pub fn disarm(&self) -> Result<()> {
+        call(|| self.core.disarm())
+    }
+
     /// Answers that have come.
     #[napi]
     pub fn take_mail(&self) -> Vec<String> {

@@ -2,7 +2,7 @@
 const { test } = require('node:test')
 const assert = require('node:assert/strict')
 const ottla = require('ottla')
-const { topic } = require('./help.cjs')
+const { cluster, topic } = require('./help.cjs')
 
 const TIMEOUT = { timeout: 60_000 }
 let groups = 0
@@ -129,6 +129,32 @@ test('a consumer says how it is', TIMEOUT, async () => {
   assert.deepEqual(consumer.assignment(), [])
   await consumer.subscribe({ pattern: new RegExp(world.name) })
   while ((await consumer.poll({ timeout: 50 }), consumer.assignment().length === 0));
+  await consumer.close()
+})
+
+test('a commit that nobody waits for and a partition that stands still are told', TIMEOUT, async () => {
+  const c = await cluster()
+  const world = await filled()
+  const events = []
+  const consumer = member(world, { enableAutoCommit: false, stalledPartitionTimeoutMs: 200, onEvent: event => events.push(event) })
+  const told = async kind => {
+    while (!events.some(event => event.kind === kind)) await consumer.poll({ timeout: 50 })
+    return events.find(event => event.kind === kind)
+  }
+  while (consumer.assignment === undefined || (await consumer.poll({ timeout: 50 })).length === 0);
+  c.fault('api=OffsetCommit error_before=30 times=1')
+  consumer.commitAsync()
+  const { error, partitions } = await told('commitFailed')
+  assert.deepEqual([error.constructor, error.code, partitions], [ottla.AuthorizationError, 30, []])
+  await consumer.commit()
+  // Where a fetch fails again and again nothing moves.
+  const other = await filled()
+  c.fault('api=Fetch error_before=6')
+  await consumer.subscribe([other.name])
+  const { progress, partitions: [stalled] } = await told('stalled')
+  c.clearFaults()
+  assert.deepEqual([stalled.topic, progress.topic, progress.position], [other.name, other.name, 0n])
+  assert.equal(typeof progress.state, 'string')
   await consumer.close()
 })
 

@@ -508,6 +508,13 @@ impl Bridge {
         Ok(future)
     }
 
+    /// Nobody awaits this one any more. Whether nobody awaits any.
+    pub(crate) fn forsake(&self, arrival: &Bound<'_, PyAny>) -> bool {
+        let mut arrivals = lock(&self.arrivals);
+        arrivals.retain(|known| !known.is(arrival));
+        arrivals.is_empty()
+    }
+
     /// Resolves what has gathered. The loop calls it when the descriptor is readable.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         if self.generation != generation() {

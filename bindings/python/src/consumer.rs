@@ -314,6 +314,19 @@ impl Consumer {
         Ok(future)
     }
 
+    /// Whoever awaited this future has given up.
+    fn _forsake(&self, py: Python<'_>, arrival: &Bound<'_, PyAny>) -> PyResult<()> {
+        let inner = self.inner()?;
+        let nobody_waits = inner
+            .bridge
+            .as_ref()
+            .is_some_and(|bridge| bridge.get().forsake(arrival));
+        if nobody_waits {
+            call(py, || inner.core.disarm())?;
+        }
+        Ok(())
+    }
+
     /// Waits for the connection.
     fn _connected(&self) -> PyResult<Operation> {
         Ok(Operation::silent(self.inner()?.core.connected()))

@@ -67,6 +67,38 @@ def test_a_restarted_consumer_goes_on_where_it_committed(servers: str, group: st
     assert len({record.value for record in first + second}) == 40
 
 
+def test_a_commit_that_nobody_waits_for_and_a_partition_that_stands_still_are_told(
+    cluster: Cluster, servers: str, group: str, filled: str, new_topic: Callable[..., str]
+) -> None:
+    events: list[ottla.ConsumerEvent] = []
+    keys = {"enable_auto_commit": False, "stalled_partition_timeout_ms": 200}
+    with member(servers, group, filled, on_event=lambda _, event: events.append(event), **keys) as consumer:
+
+        def told(kind: str) -> ottla.ConsumerEvent:
+            while not (found := [event for event in events if event.kind == kind]):
+                consumer.poll(0.05)
+            return found[0]
+
+        records(consumer, 1)
+        cluster.fault("api=OffsetCommit error_before=30 times=1")
+        consumer.commit_async()
+        failed = told("commit_failed")
+        assert isinstance(failed.error, ottla.AuthorizationError) and failed.error.code == 30
+        consumer.commit()
+        # Where a fetch fails again and again nothing moves.
+        topic = new_topic(1)
+        with ottla.Producer(servers) as producer:
+            producer.send(topic, b"v")
+        cluster.fault("api=Fetch error_before=6")
+        consumer.subscribe([topic])
+        try:
+            stalled = told("stalled")
+        finally:
+            cluster.clear_faults()
+        assert stalled.partitions == [(topic, 0)]
+        assert stalled.progress is not None and stalled.progress.position == 0
+
+
 def test_a_body_that_raises_does_not_count_its_record(servers: str, group: str, filled: str) -> None:
     with pytest.raises(ZeroDivisionError):
         with member(servers, group, filled) as consumer:

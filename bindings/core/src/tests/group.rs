@@ -1,5 +1,7 @@
 //! A member of a group as a skin uses it: what counts as processed, and when.
 
+use std::time::Instant;
+
 use super::*;
 
 fn member(servers: &str, group: &str, more: &[(&str, &str)]) -> Consumer {
@@ -45,10 +47,24 @@ fn records(consumer: &Consumer, most: usize) -> Arc<Batch> {
     }
 }
 
+/// The next event that is about partitions.
+fn partitions_event(consumer: &Consumer) -> Event {
+    loop {
+        match next(consumer, 1) {
+            Polled::Event(Event::Rebalancing(_)) => {}
+            Polled::Event(event) => return event,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 fn committed(consumer: &Consumer, topic: &str) -> Option<i64> {
-    let of = TopicPartition::new(topic, 0);
+    committed_of(consumer, &TopicPartition::new(topic, 0))
+}
+
+fn committed_of(consumer: &Consumer, of: &TopicPartition) -> Option<i64> {
     let known = done(consumer.committed(vec![of.clone()])).unwrap();
-    known[&of].as_ref().map(|known| known.offset)
+    known[of].as_ref().map(|known| known.offset)
 }
 
 #[test]
@@ -151,4 +167,100 @@ fn the_key_for_storing_is_the_skins_and_what_the_program_said_counts() {
         Consumer::start(wrong, Vec::new(), waker(|| {})).unwrap_err().kind(),
         Kind::Config
     );
+}
+
+#[test]
+fn a_commit_takes_the_position_where_nothing_waits_in_the_skin() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "positions", 2);
+    let of = |partition| TopicPartition::new("positions", partition);
+    let consumer = member(&servers, "g", &[("enable.auto.commit", "false")]);
+    consumer.subscribe(vec!["positions".into()]).unwrap();
+    assert!(matches!(partitions_event(&consumer), Event::Assigned(_)));
+    consumer.pause(&[of(0)]).unwrap();
+    assert_eq!(records(&consumer, 20).len(), 10);
+    consumer.seek(&of(0), 7).unwrap();
+    done(consumer.commit(Some(1))).unwrap();
+    let places = [of(0), of(1)].map(|of| committed_of(&consumer, &of));
+    assert_eq!(
+        places[0],
+        Some(7),
+        "where the application went, though nothing was read there"
+    );
+    assert_eq!(places[1], Some(1), "not further than what was handed out");
+    done(consumer.commit(None)).unwrap();
+    assert_eq!(committed_of(&consumer, &of(1)), Some(10));
+}
+
+#[test]
+fn a_wake_up_that_nobody_waits_for_any_more_is_no_sign_of_life() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "silent", 2);
+    let silent = member(&servers, "g", &[("max.poll.interval.ms", "500")]);
+    silent.subscribe(vec!["silent".into()]).unwrap();
+    records(&silent, 20);
+    silent.arm().unwrap();
+    silent.disarm().unwrap();
+    let other = member(&servers, "g", &[]);
+    other.subscribe(vec!["silent".into()]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while other.assignment().unwrap().len() < 2 {
+        assert!(Instant::now() < deadline, "the silent member still has partitions");
+        match other.try_poll(Some(1)).unwrap() {
+            Polled::Event(Event::Revoked(_)) => other.acknowledge().unwrap(),
+            Polled::Nothing => std::thread::yield_now(),
+            _ => {}
+        }
+    }
+    assert!(matches!(partitions_event(&silent), Event::Lost(partitions, _) if partitions.len() == 2));
+}
+
+#[test]
+fn an_event_that_comes_between_the_steps_of_a_poll_is_told_by_that_poll() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "between", 1);
+    let consumer = member(&servers, "g", &[("partition.assignment.strategy", "range")]);
+    consumer.subscribe(vec!["between".into()]).unwrap();
+    // The rest waits in the client.
+    assert_eq!(records(&consumer, 5).len(), 5);
+    let mut steps = 0;
+    let polled = consumer.try_poll_in_steps(None, || {
+        steps += 1;
+        if steps == 1 {
+            consumer.enforce_rebalance("a test").unwrap();
+            while !consumer.progress().unwrap().contains("revoked_awaits_application") {
+                std::thread::yield_now();
+            }
+        }
+    });
+    assert!(matches!(polled.unwrap(), Polled::Event(Event::Rebalancing(_))));
+    assert!(matches!(next(&consumer, 5), Polled::Event(Event::Revoked(_))));
+    consumer.acknowledge().unwrap();
+    assert_eq!(records(&consumer, 20).get(0).unwrap().offset(), 5, "nothing was lost");
+}
+
+#[test]
+fn an_event_that_comes_behind_the_records_of_a_poll_waits_for_the_next_one() {
+    let cluster = cluster(&[]);
+    let servers = cluster.bootstrap_servers();
+    fill(&servers, "behind", 1);
+    let consumer = member(&servers, "g", &[]);
+    consumer.subscribe(vec!["behind".into()]).unwrap();
+    // The rest waits in the client.
+    assert_eq!(records(&consumer, 5).len(), 5);
+    let mut steps = 0;
+    let polled = consumer.try_poll_in_steps(Some(5), || {
+        steps += 1;
+        if steps == 2 {
+            let inner = consumer.inner().unwrap();
+            let error = Error::argument("a commit failed");
+            inner.group.as_ref().unwrap().push_event(Event::CommitFailed(error));
+        }
+    });
+    assert!(matches!(polled.unwrap(), Polled::Records(batch) if batch.len() == 5));
+    assert!(matches!(next(&consumer, 5), Polled::Event(Event::CommitFailed(_))));
+    assert_eq!(records(&consumer, 20).len(), 10, "nothing was lost");
 }

@@ -282,6 +282,15 @@ class Consumer(_OnLoop, _native.Consumer):
             if event[0] == "revoked" and not self.closed:
                 _native.group_acknowledge(self)
 
+    async def _something(self) -> None:
+        """Waits until there may be something. Who is cancelled does not count as waiting any more."""
+        arrival = self._arrival()
+        try:
+            await arrival
+        except asyncio.CancelledError:
+            self._forsake(arrival)
+            raise
+
     async def connected(self) -> None:
         """Waits until the consumer has connected and knows its partitions."""
         await self._ready()
@@ -297,7 +306,7 @@ class Consumer(_OnLoop, _native.Consumer):
         while True:
             record = self._next_nowait()
             if record is None:
-                await self._arrival()
+                await self._something()
             elif isinstance(record, tuple):
                 await self._handle(record)
             else:
@@ -318,7 +327,7 @@ class Consumer(_OnLoop, _native.Consumer):
                         continue
                     if len(batch) > 0:
                         return batch
-                    await self._arrival()
+                    await self._something()
         except builtins.TimeoutError as late:
             if isinstance(late, KafkaError):
                 raise

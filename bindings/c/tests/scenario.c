@@ -224,6 +224,11 @@ typedef struct client {
     ottla_admin *admin;
     outcome *outcomes;
     size_t sent, awaited;
+    int is_member;
+    struct happening *events; /* what the listener heard and was not told yet */
+    size_t event_count;
+    struct line *kept; /* records that came while something else was awaited */
+    size_t kept_count;
 } client;
 
 static client clients[CLIENTS];
@@ -256,12 +261,17 @@ static ottla_config *config_of(const char *const *not_keys, const char *bootstra
     for (int i = 2; i < word_count; i++) {
         int is_key = words[i].raw != NULL;
         for (const char *const *not_key = not_keys; *not_key; not_key++) is_key &= strcmp(words[i].name, *not_key) != 0;
-        if (is_key) ottla_config_set(config, words[i].name, (const char *)words[i].value, NULL);
+        if (!is_key) continue;
+        const char *value = (const char *)words[i].value;
+        if (strcmp(words[i].name, "group.id") == 0 && *value) value = outside(value);
+        ottla_config_set(config, words[i].name, value, NULL);
     }
     return config;
 }
 
 static const char *bootstrap;
+
+static void listen_to(ottla_consumer *consumer, const ottla_event *event, void *name);
 
 static void do_client(void) {
     static const char *const not_keys[] = {"assign", NULL};
@@ -273,7 +283,10 @@ static void do_client(void) {
         code = ottla_producer_new(config, &made.producer, &error);
         if (code == OTTLA_OK) code = ottla_producer_connected(made.producer, -1, &error);
     } else if (strcmp(words[0].name, "consumer") == 0) {
+        made.is_member = find("group.id") && find("group.id")->len > 0;
         code = ottla_consumer_new(config, &made.consumer, &error);
+        if (code == OTTLA_OK && made.is_member)
+            code = ottla_consumer_set_event_cb(made.consumer, listen_to, copy_of(words[1].name), &error);
         if (code == OTTLA_OK) code = ottla_consumer_connected(made.consumer, -1, &error);
         if (code == OTTLA_OK && find("assign")) {
             read_partitions("assign");
@@ -389,6 +402,11 @@ static void do_close(void) {
         if (tell(ottla_producer_close(which->producer, timeout, &counts, &error), &error))
             printf("-> closed delivered=%" PRIu64 " failed=%" PRIu64 " unknown=%" PRIu64 "\n", counts.delivered, counts.failed,
                    counts.unknown);
+    } else if (which->is_member) {
+        ottla_closed closed = OTTLA_CLOSED_INIT;
+        if (tell(ottla_consumer_close_within(which->consumer, PATIENCE_MS, &closed, &error), &error))
+            printf("-> closed committed=%zu unprocessed=%zu finished=%s\n", closed.committed, closed.unprocessed,
+                   closed.finished ? "yes" : "no");
     } else if (which->consumer) {
         tell(ottla_consumer_close(which->consumer, &error), &error);
     } else {
@@ -447,30 +465,37 @@ static int64_t now_ms(void) {
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Polls once; what comes is kept. */
+static int32_t poll_once(client *by, int32_t timeout_ms, int timestamps, ottla_error **error) {
+    ottla_batch *batch = NULL;
+    int32_t code = ottla_consumer_poll(by->consumer, timeout_ms, &batch, error);
+    for (size_t i = 0; i < ottla_batch_len(batch); i++) {
+        ottla_message message = OTTLA_MESSAGE_INIT;
+        ottla_batch_get(batch, i, &message, NULL);
+        by->kept = realloc(by->kept, sizeof(line) * (by->kept_count + 1));
+        line *next = &by->kept[by->kept_count++];
+        next->from.topic = copy_of(inside(message.topic));
+        next->from.partition = message.partition;
+        next->offset = message.offset;
+        next->text = printed_record(batch, i, &message, timestamps);
+    }
+    ottla_batch_free(batch);
+    return code;
+}
+
 static void do_poll(void) {
     client *by = client_of(words[1].name);
-    size_t wanted = (size_t)number_of("until", 1), got = 0;
+    size_t wanted = (size_t)number_of("until", 1);
     int timestamps = find("timestamps") != NULL;
-    line *lines = NULL;
     ottla_error *error = NULL;
     int32_t code = OTTLA_OK;
     int64_t end = now_ms() + PATIENCE_MS;
-    while (got < wanted && now_ms() < end && code == OTTLA_OK) {
-        ottla_batch *batch = NULL;
-        code = ottla_consumer_poll(by->consumer, (int32_t)(end - now_ms()), &batch, &error);
-        for (size_t i = 0; i < ottla_batch_len(batch); i++) {
-            ottla_message message = OTTLA_MESSAGE_INIT;
-            ottla_batch_get(batch, i, &message, NULL);
-            lines = realloc(lines, sizeof(line) * (got + 1));
-            lines[got].from.topic = copy_of(inside(message.topic));
-            lines[got].from.partition = message.partition;
-            lines[got].offset = message.offset;
-            lines[got++].text = printed_record(batch, i, &message, timestamps);
-        }
-        ottla_batch_free(batch);
-    }
-    qsort(lines, got, sizeof(line), by_place);
-    for (size_t i = 0; i < got; i++) printf("-> %s\n", lines[i].text);
+    while (by->kept_count < wanted && now_ms() < end && code == OTTLA_OK)
+        code = poll_once(by, (int32_t)(end - now_ms()), timestamps, &error);
+    size_t got = by->kept_count;
+    qsort(by->kept, got, sizeof(line), by_place);
+    for (size_t i = 0; i < got; i++) printf("-> %s\n", by->kept[i].text);
+    by->kept_count = 0;
     if (ottla_error_kind(error) == OTTLA_ERROR_CLOSED) {
         printf("-> closed\n");
         ottla_error_free(error);
@@ -522,6 +547,251 @@ static void do_partitions(const char *command) {
                    : strcmp(command, "pause") == 0 ? ottla_consumer_pause(by->consumer, partitions, partition_count, &error)
                                                    : ottla_consumer_resume(by->consumer, partitions, partition_count, &error);
     tell(code, &error);
+}
+
+/* ------------------------------------------------------------------ groups */
+
+enum { TURN_MS = 10 };
+
+typedef struct happening {
+    const char *what;
+    char *partitions;
+} happening;
+
+/* Partitions in order, as the scenario calls them. */
+static char *listed(ottla_topic_partition *all, size_t count) {
+    char *text = NULL;
+    size_t len = 0;
+    FILE *memory = open_memstream(&text, &len);
+    if (!memory) stop("no memory");
+    qsort(all, count, sizeof *all, by_partition);
+    for (size_t i = 0; i < count; i++) fprintf(memory, "%s%s:%" PRId32, i ? "," : "", inside(all[i].topic), all[i].partition);
+    if (!count) fputs("none", memory);
+    fclose(memory);
+    return text;
+}
+
+static void listen_to(ottla_consumer *consumer, const ottla_event *event, void *name) {
+    static const char *const names[] = {"assigned", "revoked", "lost"};
+    (void)consumer;
+    if (event->kind > OTTLA_EVENT_LOST || event->partition_count == 0) return;
+    client *of = client_of(name);
+    ottla_topic_partition *all = room(sizeof *all * event->partition_count);
+    memcpy(all, event->partitions, sizeof *all * event->partition_count);
+    of->events = realloc(of->events, sizeof(happening) * (of->event_count + 1));
+    of->events[of->event_count].what = names[event->kind];
+    of->events[of->event_count++].partitions = listed(all, event->partition_count);
+    free(all);
+}
+
+/* The topics of a list without their commas. */
+static size_t read_topics(const char *text, const char **topics) {
+    size_t count = 0;
+    for (char *at = strtok(copy_of(text), ","); at; at = strtok(NULL, ",")) {
+        if (count == PARTITIONS) stop("too many topics: %s", text);
+        topics[count++] = outside(at);
+    }
+    return count;
+}
+
+static void do_subscribe(void) {
+    client *by = client_of(words[1].name);
+    ottla_error *error = NULL;
+    const char *topics[PARTITIONS];
+    if (!find("pattern")) {
+        size_t count = read_topics(text_of("topics"), topics);
+        tell(ottla_consumer_subscribe(by->consumer, topics, count, &error), &error);
+        return;
+    }
+    char *pattern = room(2 * strlen(prefix) + strlen(text_of("pattern")) + 1), *end = pattern;
+    for (const char *at = prefix; *at; at++) {
+        if (*at == '.') *end++ = '\\';
+        *end++ = *at;
+    }
+    strcpy(end, text_of("pattern"));
+    tell(ottla_consumer_subscribe_pattern(by->consumer, pattern, &error), &error);
+}
+
+static void do_subscription(void) {
+    ottla_error *error = NULL;
+    ottla_topics *topics = NULL;
+    if (!tell(ottla_consumer_subscription(client_of(words[1].name)->consumer, &topics, &error), &error)) return;
+    size_t count = ottla_topics_len(topics);
+    printf("-> %s", count ? "" : "none");
+    for (size_t i = 0; i < count; i++) printf("%s%s", i ? "," : "", inside(ottla_topics_get(topics, i)));
+    printf("\n");
+    ottla_topics_free(topics);
+}
+
+/* What is assigned, behind what is in `all` already. */
+static int32_t add_assignment(client *of, ottla_topic_partition *all, size_t *count, ottla_error **error) {
+    ottla_partitions *assigned = NULL;
+    int32_t code = ottla_consumer_assignment(of->consumer, &assigned, error);
+    for (size_t i = 0; i < ottla_partitions_len(assigned); i++) {
+        if (*count == PARTITIONS) stop("too many partitions");
+        all[*count] = ottla_partitions_get(assigned, i);
+        all[*count].topic = copy_of(all[*count].topic);
+        ++*count;
+    }
+    ottla_partitions_free(assigned);
+    return code;
+}
+
+static void do_assignment(void) {
+    ottla_error *error = NULL;
+    ottla_topic_partition all[PARTITIONS];
+    size_t count = 0;
+    if (tell(add_assignment(client_of(words[1].name), all, &count, &error), &error)) printf("-> %s\n", listed(all, count));
+}
+
+static int by_name(const void *left, const void *right) {
+    client *const *a = left, *const *b = right;
+    return strcmp((*a)->name, (*b)->name);
+}
+
+static void do_share(void) {
+    client *readers[CLIENTS];
+    size_t reader_count = 0;
+    for (char *at = strtok(copy_of(words[1].name), ","); at; at = strtok(NULL, ",")) readers[reader_count++] = client_of(at);
+    qsort(readers, reader_count, sizeof readers[0], by_name);
+    read_partitions("partitions");
+    char *wanted = listed(partitions, partition_count);
+    ottla_error *error = NULL;
+    int64_t end = now_ms() + PATIENCE_MS;
+    for (;;) {
+        ottla_topic_partition all[PARTITIONS];
+        size_t count = 0, least = PARTITIONS, most = 0, counts[CLIENTS];
+        for (size_t i = 0; i < reader_count; i++) {
+            size_t before = count;
+            if (!tell(add_assignment(readers[i], all, &count, &error), &error)) return;
+            counts[i] = count - before;
+            least = counts[i] < least ? counts[i] : least;
+            most = counts[i] > most ? counts[i] : most;
+        }
+        char *got = listed(all, count);
+        /* Once more in the end, so that each has heard of what it got. */
+        for (size_t i = 0; i < reader_count; i++)
+            if (!tell(poll_once(readers[i], TURN_MS, 0, &error), &error)) return;
+        if (strcmp(got, wanted) == 0 && most - least <= 1) {
+            printf("->");
+            for (size_t i = 0; i < reader_count; i++) printf(" %s=%zu", readers[i]->name, counts[i]);
+            printf("\n");
+            return;
+        }
+        if (now_ms() > end) {
+            printf("-> not shared: %s of %s\n", got, wanted);
+            return;
+        }
+    }
+}
+
+static void do_events(void) {
+    client *by = client_of(words[1].name);
+    size_t until = (size_t)number_of("until", 0);
+    ottla_error *error = NULL;
+    int32_t code = OTTLA_OK;
+    int64_t end = now_ms() + PATIENCE_MS;
+    while (by->event_count < until && now_ms() < end && code == OTTLA_OK) code = poll_once(by, TURN_MS, 0, &error);
+    size_t count = by->event_count;
+    for (size_t i = 0; i < count; i++) printf("-> %s %s\n", by->events[i].what, by->events[i].partitions);
+    by->event_count = 0;
+    if (tell(code, &error) && count < until) printf("-> nothing more\n");
+}
+
+/* The words offset=TOPIC:PARTITION:OFFSET:METADATA, the last part of which may be missing. */
+static size_t read_offsets(ottla_offset *offsets) {
+    size_t count = 0, len;
+    for (int i = 0; i < word_count; i++) {
+        if (!words[i].raw || strcmp(words[i].name, "offset") != 0) continue;
+        if (count == PARTITIONS) stop("too many offsets");
+        ottla_offset *next = &offsets[count++];
+        char *topic = copy_of(words[i].raw), *partition = strchr(topic, ':');
+        char *offset = partition ? strchr(partition + 1, ':') : NULL, *metadata = offset ? strchr(offset + 1, ':') : NULL;
+        if (!offset) stop("no offset: %s", words[i].raw);
+        *partition = *offset = 0;
+        next->topic = outside(topic);
+        next->partition = atoi(partition + 1);
+        next->offset = strtoll(offset + 1, NULL, 10);
+        next->metadata = metadata ? (const char *)read_value(metadata + 1, &len) : NULL;
+        next->leader_epoch = -1;
+    }
+    return count;
+}
+
+static void do_commit(int stores) {
+    client *by = client_of(words[1].name);
+    ottla_error *error = NULL;
+    ottla_offset offsets[PARTITIONS];
+    size_t count = read_offsets(offsets);
+    int32_t code = stores  ? ottla_consumer_store_offsets(by->consumer, offsets, count, &error)
+                   : count ? ottla_consumer_commit_offsets(by->consumer, offsets, count, PATIENCE_MS, &error)
+                           : ottla_consumer_commit(by->consumer, PATIENCE_MS, &error);
+    tell(code, &error);
+}
+
+static void do_committed(void) {
+    client *by = client_of(words[1].name);
+    ottla_error *error = NULL;
+    ottla_offsets *offsets = NULL;
+    read_partitions("partitions");
+    int32_t code = ottla_consumer_committed(by->consumer, partitions, partition_count, PATIENCE_MS, &offsets, &error);
+    if (!tell(code, &error)) return;
+    for (size_t i = 0; i < ottla_offsets_len(offsets); i++) {
+        ottla_offset one = ottla_offsets_get(offsets, i);
+        printf("-> %s:%" PRId32 " committed=", inside(one.topic), one.partition);
+        if (one.offset < 0) printf("none");
+        else printf("%" PRId64, one.offset);
+        if (one.metadata && *one.metadata) {
+            printf(" metadata=");
+            print_bytes(one.metadata, strlen(one.metadata), 1);
+        }
+        printf("\n");
+    }
+    ottla_offsets_free(offsets);
+}
+
+/* The text of a member of a JSON object, as far as no mark is escaped in it; "none" for null. */
+static char *json_text(const char *json, const char *name) {
+    char *marked = room(strlen(name) + 5);
+    sprintf(marked, "\"%s\":", name);
+    const char *at = strstr(json, marked);
+    if (!at) stop("no %s in %s", name, json);
+    at += strlen(marked);
+    if (*at != '"') return copy_of("none");
+    char *text = copy_of(at + 1);
+    text[strcspn(text, "\"")] = 0;
+    return text;
+}
+
+static void do_membership(void) {
+    ottla_error *error = NULL;
+    char *json = NULL;
+    if (!tell(ottla_consumer_group_metadata(client_of(words[1].name)->consumer, &json, &error), &error)) return;
+    printf("-> group=%s instance=%s member=%s generation=%s\n", inside(json_text(json, "group_id")),
+           json_text(json, "group_instance_id"), *json_text(json, "member_id") ? "yes" : "no",
+           strstr(json, "\"generation_id\":-1") ? "no" : "yes");
+    ottla_string_free(json);
+}
+
+/* Gives 0 for what is no command of groups. */
+static int obey_group(const char *command) {
+    ottla_error *error = NULL;
+    ottla_consumer *consumer = word_count > 1 && !words[1].raw && !strchr(words[1].name, ',') ? client_of(words[1].name)->consumer : NULL;
+#define IS(name) (strcmp(command, name) == 0)
+    if (IS("subscribe")) do_subscribe();
+    else if (IS("unsubscribe")) tell(ottla_consumer_unsubscribe(consumer, PATIENCE_MS, &error), &error);
+    else if (IS("subscription")) do_subscription();
+    else if (IS("assignment")) do_assignment();
+    else if (IS("share")) do_share();
+    else if (IS("events")) do_events();
+    else if (IS("commit") || IS("store_offsets")) do_commit(IS("store_offsets"));
+    else if (IS("committed")) do_committed();
+    else if (IS("membership")) do_membership();
+    else if (IS("enforce_rebalance")) {
+        const char *reason = find("reason") ? text_of("reason") : NULL;
+        tell(ottla_consumer_enforce_rebalance(consumer, reason, &error), &error);
+    } else return 0;
+    return 1;
 }
 
 /* ------------------------------------------------------------------ topics, partitioners */
@@ -618,7 +888,6 @@ static void obey(char *text) {
     split(text);
     const char *command = words[0].name;
     if (word_count < 1) return;
-#define IS(name) (strcmp(command, name) == 0)
     if (IS("producer") || IS("consumer") || IS("admin")) do_client();
     else if (IS("close")) do_close();
     else if (IS("error_has")) printf("-> %s\n", last_text && strstr(last_text, text_of("text")) ? "yes" : "no");
@@ -635,7 +904,7 @@ static void obey(char *text) {
     else if (IS("end_offsets")) do_offsets(1);
     else if (IS("partition_for")) do_partition_for();
     else if (IS("partition_vectors")) do_partition_vectors();
-    else stop("no command %s", command);
+    else if (!obey_group(command)) stop("no command %s", command);
 }
 
 static void end_file(void) {

@@ -8,6 +8,7 @@ import { crc32 } from './crc32.mjs'
 import { Admin, Consumer, KafkaError, Producer, partitionForKey } from '../lib/index.mjs'
 
 const PATIENCE = 30_000
+const TURN = 10
 const LONG = 64
 
 class Stage {
@@ -127,9 +128,12 @@ class Story {
     })
   }
 
-  name ({ topic, partition }) {
-    return `${topic.startsWith(this.topics) ? topic.slice(this.topics.length) : topic}:${partition}`
-  }
+  name ({ topic, partition }) { return `${this.inside(topic)}:${partition}` }
+
+  inside (name) { return name.startsWith(this.topics) ? name.slice(this.topics.length) : name }
+
+  /** Partitions in order, as the scenario calls them. */
+  listed (partitions) { return [...partitions].sort(byPlace).map(of => this.name(of)).join(',') || 'none' }
 
   client (command) {
     const client = this.clients.get(command.client)
@@ -149,8 +153,26 @@ class Story {
   }
 }
 
+const byPlace = (a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition
+
+/** Polls for a moment; what comes is told by the next `poll`. */
+async function turn ({ client, kept }) {
+  const batch = await client.poll({ timeout: TURN })
+  if (batch === null) await new Promise(resolve => setTimeout(resolve, TURN))
+  else kept.push(...batch)
+}
+
+/** The words `offset=TOPIC:PARTITION:OFFSET:METADATA`, the last part of which may be missing. */
+function offsetsOf (command) {
+  return command.words.filter(([name]) => name === 'offset').map(([, value]) => {
+    const [topic, partition, offset, metadata] = value.split(':')
+    return { topic: this.topic(topic), partition: Number(partition), offset: BigInt(offset), metadata: textOf(metadata ?? '') }
+  })
+}
+
 async function build (command, Client, more = {}) {
   const keys = { 'bootstrap.servers': process.env.OTTLA_BOOTSTRAP, ...Object.fromEntries(command.others('assign')), ...more }
+  if (keys['group.id']) keys['group.id'] = this.topics + keys['group.id']
   const client = await this.attempt(async () => {
     const client = new Client(keys)
     try {
@@ -161,18 +183,29 @@ async function build (command, Client, more = {}) {
     }
     return client
   })
-  if (client) this.clients.set(command.client, { client, sends: [], told: 0 })
+  if (client) this.clients.set(command.client, { client, sends: [], told: 0, kept: [], events: [], isMember: Boolean(keys['group.id']) })
 }
 
 const COMMANDS = {
   producer (command) { return build.call(this, command, Producer) },
-  consumer (command) { return build.call(this, command, Consumer, { assign: this.partitions(command.raw('assign') ?? '') }) },
+  async consumer (command) {
+    const events = []
+    const hear = what => partitions => { if (partitions.length > 0) events.push([what, partitions]) }
+    const listeners = { onAssigned: hear('assigned'), onRevoked: hear('revoked'), onLost: hear('lost') }
+    this.clients.delete(command.client)
+    await build.call(this, command, Consumer, { assign: this.partitions(command.raw('assign') ?? ''), ...listeners })
+    if (this.clients.has(command.client)) this.clients.get(command.client).events = events
+  },
+
   admin (command) { return build.call(this, command, Admin) },
 
   async close (command) {
-    const { client } = this.client(command)
-    const counts = await this.attempt(() => client.close({ timeout: command.number('timeout_ms') ?? PATIENCE }))
-    if (counts) this.print(`closed delivered=${counts.delivered} failed=${counts.failed} unknown=${counts.unknown}`)
+    const { client, isMember } = this.client(command)
+    const closed = await this.attempt(() => client.close({ timeout: command.number('timeout_ms') ?? PATIENCE }))
+    if (client instanceof Producer && closed) this.print(`closed delivered=${closed.delivered} failed=${closed.failed} unknown=${closed.unknown}`)
+    if (!isMember || !closed) return
+    if (closed.error) await this.attempt(() => { throw closed.error })
+    else this.print(`closed committed=${closed.committed.length} unprocessed=${closed.unprocessed.length} finished=${yesOrNo(closed.finished)}`)
   },
 
   error_has (command) { this.print(yesOrNo(this.error.includes(textOf(command.needed('text'))))) },
@@ -217,10 +250,10 @@ const COMMANDS = {
   },
 
   async poll (command) {
-    const { client } = this.client(command)
+    const { client, kept } = this.client(command)
     const until = command.number('until')
     const deadline = performance.now() + PATIENCE
-    const seen = []
+    const seen = kept.splice(0)
     let end = null
     while (seen.length < until && !end) {
       try {
@@ -233,7 +266,7 @@ const COMMANDS = {
         end = errorLine(error)
       }
     }
-    seen.sort((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition || a.offsetNumber - b.offsetNumber)
+    seen.sort((a, b) => byPlace(a, b) || a.offsetNumber - b.offsetNumber)
     for (const message of seen) {
       let line = `${this.name(message)} offset=${message.offset}`
       for (const part of ['key', 'value']) if (message[part] !== null) line += ` ${part}=${shown(message[part])}`
@@ -249,6 +282,88 @@ const COMMANDS = {
     const position = await this.attempt(() => this.client(command).client.position(partition))
     if (position !== undefined) this.print(`${this.name(partition)} position=${position}`)
   },
+
+  async subscribe (command) {
+    const pattern = command.raw('pattern')
+    const what = pattern === undefined
+      ? command.needed('topics').split(',').filter(Boolean).map(topic => this.topic(topic))
+      : { pattern: this.topics.replaceAll('.', '\\.') + textOf(pattern) }
+    await this.attempt(() => this.client(command).client.subscribe(what))
+  },
+
+  async unsubscribe (command) { await this.attempt(() => this.client(command).client.unsubscribe()) },
+
+  async subscription (command) {
+    const topics = await this.attempt(() => this.client(command).client.subscription())
+    if (topics) this.print(topics.map(topic => this.inside(topic)).join(',') || 'none')
+  },
+
+  async assignment (command) {
+    const partitions = await this.attempt(() => this.client(command).client.assignment())
+    if (partitions) this.print(this.listed(partitions))
+  },
+
+  share (command) {
+    const names = command.client.split(',').sort()
+    const readers = names.map(name => this.client({ client: name }))
+    const wanted = this.listed(this.partitions(command.needed('partitions')))
+    const deadline = performance.now() + PATIENCE
+    return this.attempt(async () => {
+      for (;;) {
+        const shares = readers.map(({ client }) => client.assignment())
+        const counts = shares.map(share => share.length)
+        // Once more in the end, so that each has heard of what it got.
+        for (const reader of readers) await turn(reader)
+        if (this.listed(shares.flat()) === wanted && Math.max(...counts) - Math.min(...counts) <= 1) {
+          return this.print(names.map((name, place) => `${name}=${counts[place]}`).join(' '))
+        }
+        if (performance.now() > deadline) {
+          return names.forEach((name, place) => this.print(`not shared: ${name} has ${this.listed(shares[place])}`))
+        }
+      }
+    })
+  },
+
+  async events (command) {
+    const reader = this.client(command)
+    const until = command.number('until') ?? 0
+    const deadline = performance.now() + PATIENCE
+    let end = null
+    while (reader.events.length < until && !end) {
+      try {
+        await turn(reader)
+        if (performance.now() > deadline) end = 'nothing more'
+      } catch (error) {
+        this.remember(error)
+        end = errorLine(error)
+      }
+    }
+    for (const [what, partitions] of reader.events.splice(0)) this.print(`${what} ${this.listed(partitions)}`)
+    if (end) this.print(end)
+  },
+
+  async commit (command) {
+    const offsets = offsetsOf.call(this, command)
+    await this.attempt(() => this.client(command).client.commit(offsets.length > 0 ? offsets : undefined))
+  },
+
+  async store_offsets (command) { await this.attempt(() => this.client(command).client.storeOffsets(offsetsOf.call(this, command))) },
+
+  async committed (command) {
+    const found = await this.attempt(() => this.client(command).client.committed(this.partitions(command.needed('partitions'))))
+    for (const of of (found ?? []).sort(byPlace)) {
+      this.print(`${this.name(of)} committed=${of.offset ?? 'none'}${of.metadata ? ` metadata=${shown(Buffer.from(of.metadata))}` : ''}`)
+    }
+  },
+
+  async membership (command) {
+    const known = await this.attempt(() => this.client(command).client.groupMetadata())
+    if (!known) return
+    const { groupId, groupInstanceId, memberId, generationId } = known
+    this.print(`group=${this.inside(groupId)} instance=${groupInstanceId ?? 'none'} member=${yesOrNo(memberId !== '')} generation=${yesOrNo(generationId >= 0)}`)
+  },
+
+  async enforce_rebalance (command) { await this.attempt(() => this.client(command).client.enforceRebalance(textOf(command.raw('reason') ?? ''))) },
 
   partition_for (command) { this.print(placeOf(textOf(command.needed('rule')), command.bytes('key'), command.number('partitions'))) },
 

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import ottla
 import ottla.aio
 
 PATIENCE = 30.0
+TURN = 0.01
 AS_THEMSELVES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 LONGEST = 64
 
@@ -84,6 +86,9 @@ class Story:
         self.clients: dict[str, Any] = {}
         self.sends: dict[str, list[Any]] = {}
         self.told: dict[str, int] = {}
+        self.members: set[str] = set()
+        self.kept: dict[str, list[ottla.ConsumerRecord]] = {}
+        self.events: dict[str, list[tuple[str, list[tuple[str, int]]]]] = {}
         self.error = ""
         self.printed: list[str] = []
 
@@ -120,9 +125,14 @@ class Story:
     def shown(self, topic: str, partition: int) -> str:
         return f"{topic.removeprefix(self.topics)}:{partition}"
 
+    def listed(self, partitions: Iterable[tuple[str, int]]) -> str:
+        return ",".join(self.shown(*of) for of in sorted(partitions)) or "none"
+
     async def build(self, kind: str, name: str, words: list[tuple[str, str]], **more: Any) -> None:
         keys = {"bootstrap.servers": os.environ["OTTLA_BOOTSTRAP"]}
         keys.update((key, unescape(value).decode()) for key, value in words if key != "assign")
+        if keys.get("group.id"):
+            keys["group.id"] = self.topics + keys["group.id"]
         client = getattr(self.module, kind)(keys, **more)
         try:
             await done(client.connected())
@@ -136,7 +146,16 @@ class Story:
         self.sends[name], self.told[name] = [], 0
 
     async def do_consumer(self, name: str, words: list[tuple[str, str]], by_name: dict[str, str]) -> None:
-        await self.build("Consumer", name, words, assign=self.partitions(by_name.get("assign", "")))
+        events: list[tuple[str, list[tuple[str, int]]]] = []
+
+        def hear(what: str) -> Any:
+            return lambda _, partitions: events.append((what, partitions)) if partitions else None
+
+        listeners = {f"on_{what}": hear(what) for what in ("assigned", "revoked", "lost")}
+        await self.build("Consumer", name, words, assign=self.partitions(by_name.get("assign", "")), **listeners)
+        self.events[name], self.kept[name] = events, []
+        if by_name.get("group.id"):
+            self.members.add(name)
 
     async def do_admin(self, name: str, words: list[tuple[str, str]], _: dict[str, str]) -> None:
         await self.build("Admin", name, words)
@@ -148,8 +167,13 @@ class Story:
             self.printed.append(
                 f"closed delivered={closed.delivered} failed={closed.failed} unknown={closed.unknown}"
             )
-        else:
-            await done(client.close())
+            return
+        closed = await done(client.close(PATIENCE) if name in self.members else client.close())
+        if name in self.members:
+            if closed.error is not None:
+                raise closed.error
+            counts = f"committed={len(closed.committed)} unprocessed={len(closed.unprocessed)}"
+            self.printed.append(f"closed {counts} finished={yes_or_no(closed.finished)}")
 
     async def do_error_has(self, _: str, __: list[tuple[str, str]], by_name: dict[str, str]) -> None:
         self.printed.append(yes_or_no(unescape(by_name["text"]).decode() in self.error))
@@ -208,7 +232,7 @@ class Story:
 
     async def do_poll(self, name: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
         consumer, until, end = self.clients[name], int(by_name["until"]), time.monotonic() + PATIENCE
-        seen: list[ottla.ConsumerRecord] = []
+        seen, self.kept[name] = self.kept[name], []
         ended: str | ottla.KafkaError | None = None
         while len(seen) < until and ended is None:
             try:
@@ -276,6 +300,87 @@ class Story:
     async def bounds(self, offsets: Any) -> None:
         for partition, offset in sorted((await done(offsets)).items()):
             self.printed.append(f"{self.shown(*partition)} offset={offset}")
+
+    async def do_subscribe(self, name: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
+        consumer = self.clients[name]
+        if "pattern" in by_name:
+            pattern = self.topics.replace(".", r"\.") + unescape(by_name["pattern"]).decode()
+            await done(consumer.subscribe(pattern=pattern))
+        else:
+            await done(consumer.subscribe([self.topic(topic) for topic in by_name["topics"].split(",") if topic]))
+
+    async def do_unsubscribe(self, name: str, _: list[tuple[str, str]], __: dict[str, str]) -> None:
+        await done(self.clients[name].unsubscribe())
+
+    async def do_subscription(self, name: str, _: list[tuple[str, str]], __: dict[str, str]) -> None:
+        topics = await done(self.clients[name].subscription())
+        self.printed.append(",".join(topic.removeprefix(self.topics) for topic in topics) or "none")
+
+    async def do_assignment(self, name: str, _: list[tuple[str, str]], __: dict[str, str]) -> None:
+        self.printed.append(self.listed(await done(self.clients[name].assignment())))
+
+    async def turn(self, name: str) -> None:
+        """Polls for a moment; what comes is told by the next `poll`."""
+        self.kept[name].extend(await done(self.clients[name].poll(TURN)))
+
+    async def do_share(self, names: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
+        wanted, end = sorted(self.partitions(by_name["partitions"])), time.monotonic() + PATIENCE
+        readers = sorted(names.split(","))
+        while True:
+            shares = [await done(self.clients[name].assignment()) for name in readers]
+            counts = [len(share) for share in shares]
+            for name in readers:  # once more in the end, so that each has heard of what it got
+                await self.turn(name)
+            if sorted(of for share in shares for of in share) == wanted and max(counts) - min(counts) <= 1:
+                self.printed.append(" ".join(f"{name}={count}" for name, count in zip(readers, counts, strict=True)))
+                return
+            if time.monotonic() > end:
+                for name, share in zip(readers, shares, strict=True):
+                    self.printed.append(f"not shared: {name} has {self.listed(share)}")
+                return
+
+    async def do_events(self, name: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
+        heard, until, end = self.events[name], int(by_name.get("until", "0")), time.monotonic() + PATIENCE
+        try:
+            while len(heard) < until and time.monotonic() < end:
+                await self.turn(name)
+        finally:
+            self.printed += [f"{what} {self.listed(partitions)}" for what, partitions in heard]
+            if len(heard) < until and time.monotonic() >= end:
+                self.printed.append("nothing more")
+            heard.clear()
+
+    def offsets(self, words: list[tuple[str, str]]) -> dict[tuple[str, int], ottla.OffsetAndMetadata]:
+        written = [(value + ":").split(":", 3) for word, value in words if word == "offset"]
+        return {
+            (self.topic(topic), int(partition)): ottla.OffsetAndMetadata(
+                int(offset), unescape(metadata.removesuffix(":")).decode()
+            )
+            for topic, partition, offset, metadata in written
+        }
+
+    async def do_commit(self, name: str, words: list[tuple[str, str]], _: dict[str, str]) -> None:
+        await done(self.clients[name].commit(self.offsets(words) or None))
+
+    async def do_store_offsets(self, name: str, words: list[tuple[str, str]], _: dict[str, str]) -> None:
+        await done(self.clients[name].store_offsets(self.offsets(words)))
+
+    async def do_committed(self, name: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
+        found = await done(self.clients[name].committed(self.partitions(by_name["partitions"])))
+        for partition, offset in sorted(found.items()):
+            told = "none" if offset is None else str(offset.offset)
+            if offset is not None and offset.metadata:
+                told += f" metadata={escape(offset.metadata.encode())}"
+            self.printed.append(f"{self.shown(*partition)} committed={told}")
+
+    async def do_membership(self, name: str, _: list[tuple[str, str]], __: dict[str, str]) -> None:
+        known = await done(self.clients[name].group_metadata())
+        group, instance = known.group_id.removeprefix(self.topics), known.group_instance_id or "none"
+        member, generation = yes_or_no(known.member_id != ""), yes_or_no(known.generation_id >= 0)
+        self.printed.append(f"group={group} instance={instance} member={member} generation={generation}")
+
+    async def do_enforce_rebalance(self, name: str, _: list[tuple[str, str]], by_name: dict[str, str]) -> None:
+        await done(self.clients[name].enforce_rebalance(unescape(by_name.get("reason", "")).decode()))
 
     async def do_partition_for(self, _: str, __: list[tuple[str, str]], by_name: dict[str, str]) -> None:
         key = unescape(by_name["key"]) if "key" in by_name else None

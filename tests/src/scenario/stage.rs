@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ottla_broker::Cluster;
 use ottla_broker::faults::{Fault, Faults, Rule as BrokerRule};
+use ottla_broker::{Cluster, ClusterBuilder};
 use ottla_protocol::ApiKey;
 use tokio::runtime::Runtime;
 
@@ -22,8 +22,13 @@ use crate::proxy::{Action, Proxy, Rule, Side};
 
 /// How long `fired` waits for a fault inside the broker; the proxy has its own, as long.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Topics are what scenarios create, and nothing else.
-const PROPERTIES: (&str, &str) = ("auto.create.topics.enable", "false");
+/// Topics are what scenarios create, and nothing else. Members of groups hear of each other at once.
+const PROPERTIES: [(&str, &str); 4] = [
+    ("auto.create.topics.enable", "false"),
+    ("group.consumer.min.heartbeat.interval.ms", "100"),
+    ("group.consumer.heartbeat.interval.ms", "100"),
+    ("group.consumer.assignment.interval.ms", "0"),
+];
 
 /// Broker, wire and control port.
 pub struct Stage {
@@ -74,8 +79,8 @@ impl Stage {
                 (broker, Some(faults))
             }
             Kind::Apache => {
-                let line = format!("{}={}", PROPERTIES.0, PROPERTIES.1);
-                let process = BrokerProcess::start_behind(&proxy, kind, name, &[&line])?;
+                let lines = PROPERTIES.map(|(key, value)| format!("{key}={value}"));
+                let process = BrokerProcess::start_behind(&proxy, kind, name, &lines.each_ref().map(String::as_str))?;
                 let broker = Broker::Apache {
                     _process: Box::new(process),
                 };
@@ -152,8 +157,9 @@ fn ottla(proxy: &Proxy, name: &str) -> Result<(Cluster, Runtime), Failure> {
     let runtime = runtime()?;
     let builder = Cluster::builder()
         .data_dir(place::data_dir(name))
-        .property(PROPERTIES.0, PROPERTIES.1)
         .property("advertised.listeners", format!("PLAINTEXT://{}", proxy.bootstrap()));
+    let set = |builder: ClusterBuilder, (key, value)| builder.property(key, value);
+    let builder = PROPERTIES.into_iter().fold(builder, set);
     let cluster = runtime.block_on(builder.start()).map_err(|error| error.to_string())?;
     let address = cluster.broker().addr().ok_or("the broker does not listen")?;
     proxy.connect_to(address.port());

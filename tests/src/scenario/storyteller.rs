@@ -3,6 +3,8 @@
 //! Takes the text of a scenario and the three addresses of `tests/scenarios/README.md`. Gives the transcript. Refuses what that page does
 //! not know.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use ottla::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+
+use groups::Reader;
 
 use super::script::{Command, EXPECTED, escape, is_command, partitions, unescape};
 use crate::peer::Failure;
@@ -116,7 +120,7 @@ impl Storyteller {
 /// A client by its name.
 enum Client {
     Producer(Sender),
-    Consumer(Box<Consumer>),
+    Consumer(Box<Reader>),
     Admin(Box<Admin>),
 }
 
@@ -157,7 +161,10 @@ impl Story {
             "poll" => self.poll(&command).await,
             "position" => self.position(&command).await,
             "beginning_offsets" | "end_offsets" => self.bounds(&command).await,
-            _ => self.steer(&command),
+            "assign" | "pause" | "resume" | "seek" | "seek_to_beginning" | "seek_to_end" | "seek_to_timestamp" => {
+                self.steer(&command)
+            }
+            _ => self.follow_group(&command).await,
         }
     }
 
@@ -165,7 +172,7 @@ impl Story {
         while let Some((_, client)) = self.clients.pop_first() {
             match client {
                 Client::Producer(sender) => drop(sender.producer.close(Duration::ZERO).await),
-                Client::Consumer(consumer) => drop(consumer.close(Duration::from_secs(10)).await),
+                Client::Consumer(reader) => drop(reader.close(Duration::from_secs(10)).await),
                 Client::Admin(admin) => admin.close().await,
             }
         }
@@ -193,7 +200,7 @@ impl Story {
 
     fn consumer(&mut self, command: &Command<'_>) -> Result<&mut Consumer, Failure> {
         match self.clients.get_mut(command.client.unwrap_or_default()) {
-            Some(Client::Consumer(consumer)) => Ok(consumer),
+            Some(Client::Consumer(reader)) => Ok(&mut reader.consumer),
             _ => Err(format!("{:?} is no consumer", command.client)),
         }
     }
@@ -215,17 +222,28 @@ impl Story {
         named.pop().ok_or_else(|| "no partition is named".to_owned())
     }
 
+    /// A name of a topic or group as the scenario calls it.
+    fn inside<'n>(&self, name: &'n str) -> &'n str {
+        name.strip_prefix(&self.topics).unwrap_or(name)
+    }
+
     /// As the scenario calls it.
     fn shown(&self, topic: &str, partition: i32) -> String {
-        format!("{}:{partition}", topic.strip_prefix(&self.topics).unwrap_or(topic))
+        format!("{}:{partition}", self.inside(topic))
     }
 
     async fn build(&mut self, command: &Command<'_>) -> Result<(), Failure> {
         let name = command.client.ok_or("the client has no name")?.to_owned();
         let mut keys = vec![("bootstrap.servers".to_owned(), self.bootstrap.clone())];
+        let mut is_member = false;
         for (key, value) in &command.words {
-            if *key != "assign" {
-                keys.push(((*key).to_owned(), text(value)?));
+            match *key {
+                "assign" => {}
+                "group.id" if !value.is_empty() => {
+                    is_member = true;
+                    keys.push(((*key).to_owned(), self.topic(value)?));
+                }
+                key => keys.push((key.to_owned(), text(value)?)),
             }
         }
         macro_rules! with_keys {
@@ -244,8 +262,9 @@ impl Story {
             }),
             "consumer" => {
                 let assigned = self.partitions(command.raw("assign").unwrap_or_default())?;
-                let built = with_keys!(Consumer::builder()).assign(assigned).build().await;
-                built.map(|consumer| Client::Consumer(Box::new(consumer)))
+                let builder = with_keys!(Consumer::builder()).assign(assigned);
+                let built = Reader::build(builder, is_member).await;
+                built.map(|reader| Client::Consumer(Box::new(reader)))
             }
             _ => {
                 let built = with_keys!(Admin::builder()).build().await;
@@ -271,8 +290,13 @@ impl Story {
                     ));
                 }
             }
-            // It stays, so that it can be used after it was closed.
-            Some(Client::Consumer(consumer)) => consumer.closer().close(),
+            Some(Client::Consumer(reader)) => {
+                if let Some(closed) = reader.close(patience).await
+                    && let Some(line) = self.print_if_error(closed)
+                {
+                    self.print(line);
+                }
+            }
             Some(Client::Admin(_)) => {
                 if let Some(Client::Admin(admin)) = self.clients.remove(name) {
                     admin.close().await;
@@ -374,10 +398,12 @@ impl Story {
         let until: usize = command.needed_number("until")?;
         let with_timestamps = command.raw("timestamps") == Some("yes");
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        let consumer = self.consumer(command)?;
-        let (mut seen, mut end): (Vec<OwnedRecord>, _) = (vec![], None);
+        let Some(Client::Consumer(reader)) = self.clients.get_mut(command.client.unwrap_or_default()) else {
+            return Err(format!("{:?} is no consumer", command.client));
+        };
+        let (mut seen, mut end): (Vec<OwnedRecord>, _) = (std::mem::take(&mut reader.kept), None);
         while seen.len() < until && end.is_none() {
-            match tokio::time::timeout_at(deadline, consumer.poll()).await {
+            match tokio::time::timeout_at(deadline, reader.consumer.poll()).await {
                 Ok(Ok(Some(records))) => seen.extend(records.iter().map(|record| record.to_owned())),
                 Ok(Ok(None)) => end = Some(Err("closed")),
                 Ok(Err(error)) => end = Some(Ok(error)),

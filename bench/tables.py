@@ -17,8 +17,9 @@ def cpum(r):
 
 
 def rate(r):
-    """A consumer's time runs from its start: some clients decode a whole fetch before they hand out its first message."""
-    return r["messages"] / (r["seconds"] + r.get("join_s", 0))
+    """A consumer's time runs from its start, or from when its group assigned it partitions, for a rebalance takes a time that
+    has nothing to do with messages. Not from its first message: some clients decode a whole fetch before they hand that out."""
+    return r["messages"] / (r["seconds"] + r.get("join_s", 0) - r.get("assigned_s", 0))
 
 
 def rss(r):
@@ -85,7 +86,7 @@ def table(path, items):
         s += latency(rows) if mode == "latency" else throughput(rows, int(items[item][6].get("txn-size", 1)), mode)
         for k, e in errs[item].items():
             s.append(f"\n- {k}: failed at least once: `{e}`")
-    s += idempotence(res) + languages(res, items)
+    s += idempotence(res) + groups(res, items) + languages(res, items)
     return "\n".join(s)
 
 
@@ -105,13 +106,20 @@ def latency(rows):
 
 def throughput(rows, txn, mode):
     unit = "tx/s" if mode == "txn" else "msg/s"
-    s = [f"| client | {unit} | {unit} / best | CPU s per 1M msg | CPU / librdkafka | CPU / franz-go | broker CPU s per 1M | msgs per batch | peak RSS MB | RSS / librdkafka | CPU spread | msgs | runs |", "|" + "---|" * 13]
+    in_group = any("assigned_s" in r for rs in rows.rows.values() for r in rs)
+    if in_group:
+        own = [("ms to join", lambda r: r.get("assigned_s", MISSING) * 1000), ("ms to commit", lambda r: r.get("commit_s", MISSING) * 1000)]
+    else:
+        own = [("msgs per batch", lambda r: r.get("batch_messages"))] if mode != "consume" else []
+    heads = ["client", unit, f"{unit} / best", "CPU s per 1M msg", "CPU / librdkafka", "CPU / franz-go", "broker CPU s per 1M", *(head for head, _ in own),
+             "peak RSS MB", "RSS / librdkafka", "CPU spread", "msgs", "runs"]
+    s = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for k in sorted(rows.rows, key=lambda k: rows.med(k, cpum)):
         cells = [
             k, f"{rows.med(k, rate) / txn:,.0f}", rows.per_best(k, rate, max), f"{rows.med(k, cpum):.3f}",
             rows.against(k, "librdkafka", cpum), rows.against(k, "franz-go", cpum),
             number(rows.med(k, lambda r: r["broker_cpu_s"] / r["messages"] * 1e6), ".2f"),
-            number(rows.med(k, lambda r: r.get("batch_messages")), ",.0f"),
+            *(number(rows.med(k, value), ",.0f") for _, value in own),
             f"{rows.med(k, rss):.0f}", rows.against(k, "librdkafka", rss), f"{spread(rows.rows[k]) * 100:.0f} %",
             f"{rows.rows[k][0]['messages']:,}", str(len(rows.rows[k])),
         ]
@@ -143,6 +151,18 @@ def idempotence(res):
             s.append(f"| {k} | {what} | {' | '.join(both)} |")
     if s:
         s = ["\n### With idempotence over without, same client\n", "| client | | msg/s | CPU |", "|---|---|---|---|"] + s
+    return s
+
+
+def groups(res, items):
+    """What being a member costs each client: the item in a group over the item with assigned partitions."""
+    s = []
+    for item in (item for item in items if item + "g" in items):
+        a, b = Rows(res.get(item, {})), Rows(res.get(item + "g", {}))
+        for k in (k for k in a.rows if k in b.rows):
+            s.append(f"| {k} | {items[item][0]} | {number(b.med(k, cpum) / a.med(k, cpum), '.2f')} | {number(b.med(k, rss) / a.med(k, rss), '.2f')} |")
+    if s:
+        s = ["\n### In a group over with assigned partitions, same client\n", "| client | item | CPU | peak RSS |", "|---|---|---|---|"] + s
     return s
 
 

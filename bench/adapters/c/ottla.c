@@ -1,5 +1,4 @@
-/* Ottla's C library in the peer benchmark. See ../../README.md for the argument list; beside it --keys 1 gives each record one of 1,000
- * keys, and --batch-size, --in-flight and --buffer-memory set the keys of these names. Modes: produce, consume. */
+/* Ottla's C library in the peer benchmark. See ../../README.md for the argument list; beside it --batch-size, --in-flight and --buffer-memory set the keys of these names. Modes: produce, consume. */
 #define _GNU_SOURCE
 #include <ottla.h>
 #include <stdio.h>
@@ -93,14 +92,29 @@ static void produce(ottla_config *config, size_t messages, size_t size) {
     ottla_producer_free(producer);
 }
 
+static double assigned; /* when the group first assigned partitions */
+
+static void heard(ottla_consumer *consumer, const ottla_event *event, void *opaque) {
+    (void)consumer;
+    (void)opaque;
+    if (event->kind == OTTLA_EVENT_ASSIGNED && assigned == 0) assigned = now(CLOCK_MONOTONIC);
+}
+
 static void consume(ottla_config *config, size_t messages) {
     ottla_error *error = NULL;
+    int in_group = !atoi(arg("assign", "0"));
     double cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC), first = 0;
     ottla_consumer *consumer = NULL;
     const char *topic = arg("topic", "t");
     set(config, "auto.offset.reset", "earliest");
+    if (in_group) set(config, "group.id", arg("group", topic));
     must(ottla_consumer_new(config, &consumer, &error), error);
-    must(ottla_consumer_assign_topics(consumer, &topic, 1, 30000, &error), error);
+    if (in_group) {
+        must(ottla_consumer_set_event_cb(consumer, heard, NULL, &error), error);
+        must(ottla_consumer_subscribe(consumer, &topic, 1, &error), error);
+    } else {
+        must(ottla_consumer_assign_topics(consumer, &topic, 1, 30000, &error), error);
+    }
     size_t got = 0, bytes = 0;
     while (got < messages) {
         ottla_batch *batch = NULL;
@@ -115,10 +129,13 @@ static void consume(ottla_config *config, size_t messages) {
         got += count;
         ottla_batch_free(batch);
     }
-    double seconds = now(CLOCK_MONOTONIC) - first;
+    double last = now(CLOCK_MONOTONIC);
+    if (in_group) must(ottla_consumer_commit(consumer, 30000, &error), error);
     cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    printf("{\"client\":\"ottla-c\",\"version\":\"%s\",\"messages\":%zu,\"bytes\":%zu,\"seconds\":%.6f,\"join_s\":%.6f,\"cpu_s\":%.6f}\n",
-           ottla_version(), got, bytes, seconds, first - start, cpu);
+    printf("{\"client\":\"ottla-c\",\"version\":\"%s\",\"messages\":%zu,\"bytes\":%zu,\"seconds\":%.6f,\"join_s\":%.6f,\"cpu_s\":%.6f",
+           ottla_version(), got, bytes, last - first, first - start, cpu);
+    if (in_group) printf(",\"assigned_s\":%.6f,\"commit_s\":%.6f", assigned - start, now(CLOCK_MONOTONIC) - last);
+    puts("}");
     fflush(stdout);
     ottla_consumer_free(consumer);
 }

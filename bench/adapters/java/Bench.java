@@ -17,20 +17,24 @@ public class Bench {
   static double cpu() {
     return ((com.sun.management.OperatingSystemMXBean) java.lang.management.ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime() / 1e9;
   }
+  static boolean assigns() { return arg("assign", "0").equals("1"); }
+  static long assigned; // when the group first assigned partitions
   static KafkaConsumer<byte[], byte[]> consumer(String topic) {
     Properties p = new Properties();
     p.put("bootstrap.servers", arg("bootstrap", "127.0.0.1:9092"));
-    p.put("group.id", arg("group", topic));
+    if (!assigns()) p.put("group.id", arg("group", topic));
     p.put("auto.offset.reset", "earliest");
-    p.put("enable.auto.commit", "false");
     KafkaConsumer<byte[], byte[]> c = new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer());
-    if (arg("assign", "0").equals("1")) {
+    if (assigns()) {
       List<org.apache.kafka.common.TopicPartition> all = new ArrayList<>();
       for (int i = 0; i < num("partitions", "1"); i++) all.add(new org.apache.kafka.common.TopicPartition(topic, i));
       c.assign(all);
       c.seekToBeginning(all);
     } else {
-      c.subscribe(List.of(topic));
+      c.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+        public void onPartitionsAssigned(Collection<org.apache.kafka.common.TopicPartition> now) { if (assigned == 0 && !now.isEmpty()) assigned = System.nanoTime(); }
+        public void onPartitionsRevoked(Collection<org.apache.kafka.common.TopicPartition> gone) { }
+      });
     }
     return c;
   }
@@ -51,7 +55,13 @@ public class Bench {
           if (first == 0 && !rs.isEmpty()) first = System.nanoTime();
           for (ConsumerRecord<byte[], byte[]> r : rs) { got++; bytes += r.value().length; }
         }
-        out("\"messages\":%d,\"bytes\":%d,\"seconds\":%.6f,\"join_s\":%.6f,\"cpu_s\":%.6f", got, bytes, (System.nanoTime() - first) / 1e9, (first - t0) / 1e9, cpu() - c0);
+        long last = System.nanoTime();
+        String group = "";
+        if (!assigns()) {
+          c.commitSync();
+          group = String.format(Locale.ROOT, ",\"assigned_s\":%.6f,\"commit_s\":%.6f", (assigned - t0) / 1e9, (System.nanoTime() - last) / 1e9);
+        }
+        out("\"messages\":%d,\"bytes\":%d,\"seconds\":%.6f,\"join_s\":%.6f,\"cpu_s\":%.6f%s", got, bytes, (last - first) / 1e9, (first - t0) / 1e9, cpu() - c0, group);
       }
       return;
     }
@@ -105,13 +115,15 @@ public class Bench {
           l[(int) ((l.length - 1) * .5)] / 1e6, l[(int) ((l.length - 1) * .99)] / 1e6, l[(int) ((l.length - 1) * .999)] / 1e6, l[l.length - 1] / 1e6);
       System.exit(0);
     }
+    byte[][] keys = new byte[arg("keys", "0").equals("1") ? 1000 : 0][];
+    for (int i = 0; i < keys.length; i++) keys[i] = String.format("key-%03d", i).getBytes();
     int txn = num("txn-size", "100");
     if (tx) k.initTransactions();
     double c0 = cpu();
     long t0 = System.nanoTime();
     for (int i = 0; i < n; i++) {
       if (tx && i % txn == 0) k.beginTransaction();
-      k.send(new ProducerRecord<>(topic, pool[i % pool.length]), cb);
+      k.send(new ProducerRecord<>(topic, keys.length == 0 ? null : keys[(int) (i * 7919L % keys.length)], pool[i % pool.length]), cb);
       if (tx && i % txn == txn - 1) k.commitTransaction();
     }
     k.flush();

@@ -8,7 +8,8 @@ const n = num('messages', 1000000); const size = num('size', 100)
 // Sends that are not acknowledged yet: as many as other clients have in theirs.
 const WINDOW = 10000; const STEP = 500
 
-function consumer () {
+function consumer (onAssigned) {
+  if (arg('assign', '0') !== '1') return new Consumer({ bootstrapServers, groupId: arg('group', topic), topics: [topic], autoOffsetReset: 'earliest', onAssigned })
   const partitions = num('partitions', 1)
   return new Consumer({ bootstrapServers, assign: Array.from({ length: partitions }, (_, p) => [topic, p]), autoOffsetReset: 'earliest' })
 }
@@ -16,13 +17,19 @@ async function main () {
   if (mode === 'consume') {
     const c0 = cpu(); const t0 = nowNs(); let first; let got = 0; let bytes = 0
     const delay = loop()
-    const c = consumer()
+    let joined
+    const c = consumer(partitions => { if (partitions.length) joined ??= nowNs() })
     for await (const m of c) {
       first ??= nowNs()
       bytes += m.value.length
       if (++got === n) break
     }
-    out({ client, version, messages: got, bytes, seconds: secs(first, nowNs()), join_s: secs(t0, first), cpu_s: cpu() - c0, ...delay() })
+    const last = nowNs(); const told = {}
+    if (joined) {
+      await c.commit()
+      Object.assign(told, { assigned_s: secs(t0, joined), commit_s: secs(last, nowNs()) })
+    }
+    out({ client, version, messages: got, bytes, seconds: secs(first, last), join_s: secs(t0, first), cpu_s: cpu() - c0, ...told, ...delay() })
     return c.close()
   }
   const values = pool(size); const keys = keysOf()

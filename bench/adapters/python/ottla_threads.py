@@ -16,7 +16,17 @@ def out(**kw):
     print(json.dumps(dict(client="ottla-python", version=ottla.__version__, **kw)), flush=True)
 
 
+told = {}  # when the group first assigned partitions, and what its commit took
+
+
+def joined(_, partitions):
+    if partitions:
+        told.setdefault("assigned_s", time.monotonic())
+
+
 def consumer():
+    if A.get("assign") != "1":
+        return ottla.Consumer(bs, group_id=A.get("group", topic), topics=[topic], auto_offset_reset="earliest", on_assigned=joined)
     return ottla.Consumer(bs, assign=[(topic, p) for p in range(parts)], auto_offset_reset="earliest")
 
 
@@ -32,7 +42,10 @@ def consume():
         if got >= n:
             break
     t1 = time.monotonic()
-    out(messages=got, bytes=nbytes, seconds=t1 - first, join_s=first - t0, cpu_s=cpu() - c0)
+    if told:
+        c.commit()
+        told.update(assigned_s=told["assigned_s"] - t0, commit_s=time.monotonic() - t1)
+    out(messages=got, bytes=nbytes, seconds=t1 - first, join_s=first - t0, cpu_s=cpu() - c0, **told)
     c.close()
 
 
@@ -43,7 +56,7 @@ if mode == "consume":
 raw = open(A["payload"], "rb").read()
 pool = [raw[i : i + size] for i in range(0, len(raw), size)]
 pn = len(pool)
-keys = [b"key-%08d" % i for i in range(pn)] if A.get("keyed") == "1" else [None] * pn
+keys = [b"key-%08d" % i for i in range(pn)] if A.get("keys") == "1" else [None] * pn
 conf = {"bootstrap.servers": bs, "acks": A.get("acks", "all"), "linger.ms": A.get("linger", "5"), "compression.type": A.get("compression", "none"),
         "enable.idempotence": A.get("idempotence", "0") == "1"}
 for name in ("batch-size", "buffer-memory"):

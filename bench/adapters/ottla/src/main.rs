@@ -1,27 +1,36 @@
 //! Ottla's adapter of the peer benchmark. See ../../../README.md for the argument list.
 //!
 //! Arguments more: `--runtime current` drives everything from one thread; the default is tokio's own default, one
-//! worker a core. `--batch-size`, `--in-flight` and `--buffer-memory` set the keys of these names; without them the
-//! defaults hold. `--owned 1` gives values away. One mode more: `first`, for the start of a broker.
+//! worker a core. `--blocking 1` produces and consumes through `ottla::blocking`. `--batch-size`, `--in-flight` and
+//! `--buffer-memory` set the keys of these names; without them the defaults hold. `--owned 1` gives values away, `--keys 1`
+//! gives each record one of 1,000 keys. One mode more: `first`, for the start of a broker.
 
-use std::collections::VecDeque;
+mod consuming;
+mod producing;
+
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use ottla::{Admin, Consumer, Delivery, NewTopic, Producer, Record, TopicPartition};
+use ottla::{Admin, NewTopic, Record};
 use rustix::time::{ClockId, clock_gettime};
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> Outcome {
+    if arg("blocking", "0") == "1" {
+        return match arg("mode", "produce").as_str() {
+            "produce" => producing::produce_blocking(),
+            "consume" => consuming::consume_blocking(),
+            mode => Err(format!("no mode {mode} of the blocking clients").into()),
+        };
+    }
     let mut runtime = match arg("runtime", "multi").as_str() {
         "current" => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
         match arg("mode", "produce").as_str() {
-            "produce" => produce().await,
-            "consume" => consume().await,
+            "produce" => producing::produce().await,
+            "consume" => consuming::consume().await,
             // A wake-up within the runtime costs no switch of threads.
             "latency" if arg("task", "0") == "1" => tokio::spawn(latency()).await?,
             "latency" => latency().await,
@@ -31,99 +40,10 @@ fn main() -> Outcome {
     })
 }
 
-async fn producer() -> Result<Producer, ottla::Error> {
-    let mut builder = Producer::builder()
-        .bootstrap_servers(arg("bootstrap", "127.0.0.1:9092"))
-        .set("acks", arg("acks", "all"))
-        .set("linger.ms", arg("linger", "5"))
-        .set("compression.type", arg("compression", "none"))
-        .set("enable.idempotence", if arg("idempotence", "0") == "1" { "true" } else { "false" });
-    for (name, key) in [
-        ("batch-size", "batch.size"),
-        ("in-flight", "max.in.flight.requests.per.connection"),
-        ("buffer-memory", "buffer.memory"),
-    ] {
-        let value = arg(name, "");
-        if !value.is_empty() {
-            builder = builder.set(key, value);
-        }
-    }
-    builder.build().await
-}
-
-async fn produce() -> Outcome {
-    let (messages, size, owned) = (num("messages", "1000000")?, num("size", "100")?, arg("owned", "0") == "1");
-    let pool = Bytes::from(std::fs::read(arg("payload", ""))?);
-    let values: Vec<Bytes> = (0..pool.len() / size).map(|at| pool.slice(at * size..(at + 1) * size)).collect();
-    let producer = producer().await?;
-    let topic = producer.topic(&arg("topic", "t")).await?;
-    let (cpu, start) = (cpu_seconds(), Instant::now());
-    let (mut acked, mut failed) = (0_usize, 0_usize);
-    let mut outstanding: VecDeque<Delivery> = VecDeque::new();
-    for at in 0..messages {
-        let value = &values[at % values.len()];
-        let record = if owned { topic.record().value_owned(value.clone()) } else { topic.record().value(value) };
-        outstanding.push_back(topic.send(record).await?);
-        // Every record has its report, read as soon as it is there.
-        while outstanding.front().is_some_and(Delivery::is_complete) {
-            if let Some(delivery) = outstanding.pop_front() {
-                count(delivery.await.is_ok(), &mut acked, &mut failed);
-            }
-        }
-    }
-    for delivery in outstanding {
-        count(delivery.await.is_ok(), &mut acked, &mut failed);
-    }
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let bytes = acked * size;
-    print(&format!(
-        "\"messages\":{acked},\"failed\":{failed},\"bytes\":{bytes},\"seconds\":{seconds:.6},\"cpu_s\":{cpu:.6}"
-    ));
-    producer.close(Duration::from_secs(10)).await?;
-    Ok(())
-}
-
-fn count(ok: bool, acked: &mut usize, failed: &mut usize) {
-    *(if ok { acked } else { failed }) += 1;
-}
-
-async fn consumer() -> Result<Consumer, ottla::Error> {
-    let (topic, partitions) = (arg("topic", "t"), arg("partitions", "1").parse().unwrap_or(1));
-    let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect();
-    let consumer = Consumer::builder().bootstrap_servers(arg("bootstrap", "127.0.0.1:9092")).build().await?;
-    consumer.assign(&all)?;
-    for partition in &all {
-        consumer.seek_to_beginning(partition)?;
-    }
-    Ok(consumer)
-}
-
-async fn consume() -> Outcome {
-    let messages = num("messages", "1000000")?;
-    let (cpu, start) = (cpu_seconds(), Instant::now());
-    let mut consumer = consumer().await?;
-    let (mut got, mut bytes, mut first) = (0, 0, None);
-    while got < messages {
-        let Some(records) = consumer.poll().await? else { break };
-        first.get_or_insert_with(Instant::now);
-        for record in &records {
-            got += 1;
-            bytes += record.value().map_or(0, <[u8]>::len);
-        }
-    }
-    let first = first.ok_or("nothing came")?;
-    let (seconds, join, cpu) = (first.elapsed().as_secs_f64(), (first - start).as_secs_f64(), cpu_seconds() - cpu);
-    print(&format!(
-        "\"messages\":{got},\"bytes\":{bytes},\"seconds\":{seconds:.6},\"join_s\":{join:.6},\"cpu_s\":{cpu:.6}"
-    ));
-    consumer.close(Duration::from_secs(10)).await;
-    Ok(())
-}
-
 async fn latency() -> Outcome {
     let (messages, size, rate) = (num("messages", "12000")?, num("size", "100")?, num("rate", "1000")?);
     let warmup = num("warmup", "2000")?;
-    let (producer, mut consumer) = (producer().await?, consumer().await?);
+    let (producer, mut consumer) = (producing::builder().build().await?, consuming::assigned().build().await?);
     let topic = producer.topic(&arg("topic", "t")).await?;
     let (probe, mut probed) = tokio::sync::oneshot::channel();
     let reading = tokio::spawn(async move {
@@ -182,7 +102,7 @@ async fn first() -> Outcome {
     }
     let admin = Admin::builder().bootstrap_servers(&bootstrap).build().await?;
     admin.create_topics(&[NewTopic::new(&name).partitions(1).replication_factor(1)]).await?;
-    let producer = producer().await?;
+    let producer = producing::builder().build().await?;
     producer.send(Record::to(&name).value(b"first")).await?.await?;
     print(&format!("\"messages\":1,\"at_ns\":{}", now_ns()));
     Ok(())

@@ -180,6 +180,16 @@ def languages(res, items):
     return s
 
 
+def session_table(res):
+    rows = Rows(res)
+    s = ["| | p50 ms | p99 ms | client CPU s per 1M msg | broker CPU s per 1M | runs |", "|" + "---|" * 6]
+    for k in res:
+        cells = [f"{rows.med(k, f):.2f}" for f in (lambda r: r["p50_ms"], lambda r: r["p99_ms"])]
+        cells += [f"{rows.med(k, f):.1f}" for f in (cpum, lambda r: r["broker_cpu_s"] / r["messages"] * 1e6)]
+        s.append(f"| {k} | {' | '.join(cells)} | {len(res[k])} |")
+    return "\n".join(s)
+
+
 # (key, heading, factor)
 BROKER_COLUMNS = [
     ("first_ack_s", "start to first acknowledged record, ms", 1000), ("listen_s", "start to listening, ms", 1000),

@@ -348,8 +348,10 @@ pub static KEYS: &[Key] = &[
         "receive.buffer.bytes",
         CA,
         bytes(-1, INT),
-        "65536",
-        "The size of the socket's receive buffer. -1: the operating system's own choice.",
+        "-1",
+        "The size of the socket's receive buffer. -1: the operating system's own choice, which grows with what arrives. \
+         (The Java client's 65536 keeps it so small that records come in little pieces, each with a wake-up of its own: \
+         up to twice the CPU for records of 10 KiB.)",
     ),
     key(
         "receive.message.max.bytes",

@@ -60,7 +60,12 @@ fn defaults_are_the_java_clients() {
     let config = settings(ClientKind::Consumer, &[]).consumer().unwrap();
     assert_eq!(config.auto_offset_reset, ResetPolicy::Latest);
     assert_eq!((config.fetch_max_wait_ms, config.max_poll_records), (500, 500));
-    assert_eq!(config.client.receive_buffer_bytes, Some(65_536));
+}
+
+#[test]
+fn the_buffer_that_records_arrive_in_is_left_to_the_operating_system() {
+    let config = settings(ClientKind::Consumer, &[]).consumer().unwrap();
+    assert_eq!(config.client.receive_buffer_bytes, None);
 }
 
 #[test]

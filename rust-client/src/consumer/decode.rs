@@ -2,14 +2,15 @@
 //!
 //! In: what a fetch brought for one partition, still encoded. Out: [`Chunk`]s, batch by batch, cut where the poll is
 //! full. It verifies checksums, decompresses within a limit, skips control batches, aborted transactions and records
-//! before the position, and reads every record once, so that nothing can fail in the application's hands.
+//! before the position, and reads every record once, so that nothing can fail in the application's hands. While it reads it
+//! remembers where polls will cut, if they go on as they began.
 //!
 //! It refuses a batch as a whole: of a batch that cannot be read nothing is handed over, and the position stays.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use ottla_client_state::TopicPartition;
@@ -62,8 +63,40 @@ struct OpenBatch {
     first: u32,
     left: usize,
     next_offset: i64,
+    /// Where polls of the same size cut what is left.
+    cuts: VecDeque<Cut>,
     /// Its size on the wire.
     bytes: usize,
+}
+
+/// How many records the coming polls will want.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    /// This one: what it has no record for yet.
+    pub now: usize,
+    /// Each of those after it, if they go on like this one.
+    pub each: usize,
+}
+
+/// The end of a piece of a batch.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Records in the piece.
+    count: usize,
+    /// Bytes of records behind it.
+    bytes_left: usize,
+    /// The offset after its last record.
+    next_offset: i64,
+}
+
+/// What reading a whole batch has found.
+struct Checked {
+    /// From the first wanted record on.
+    records: Bytes,
+    /// The number of that record in the batch.
+    first: u32,
+    count: usize,
+    cuts: VecDeque<Cut>,
 }
 
 /// One step forward.
@@ -98,31 +131,36 @@ impl OpenFetch {
         self.rest.len() + self.batch.as_ref().map_or(0, |batch| batch.bytes)
     }
 
-    /// The next records, at most `max_records`.
+    /// The next records, at most `want.now`.
     ///
     /// # Errors
     /// The batch at the position cannot be read. The same call gives the same error.
     pub fn next(
         &mut self,
-        max_records: usize,
+        want: Want,
         options: DecodeOptions,
         decompressor: &mut Decompressor,
     ) -> Result<Step, RecordError> {
         loop {
             if let Some(batch) = self.batch.take() {
-                return self.give(batch, max_records);
+                return self.give(batch, want.now);
             }
             if self.rest.is_empty() {
                 return Ok(Step::End);
             }
-            if let Some(step) = self.open(options, decompressor)? {
+            if let Some(step) = self.open(want, options, decompressor)? {
                 return Ok(step);
             }
         }
     }
 
     /// Reads the next batch; gives a step if there is nothing in it to give out.
-    fn open(&mut self, options: DecodeOptions, decompressor: &mut Decompressor) -> Result<Option<Step>, RecordError> {
+    fn open(
+        &mut self,
+        want: Want,
+        options: DecodeOptions,
+        decompressor: &mut Decompressor,
+    ) -> Result<Option<Step>, RecordError> {
         let (batch, rest) = RecordBatch::parse(&self.rest)?;
         let (size, next_offset) = (batch.size(), batch.next_offset());
         let rest_length = rest.len();
@@ -138,15 +176,16 @@ impl OpenFetch {
             None
         } else {
             let records = uncompressed(&batch, &self.rest, options, decompressor)?;
-            check(batch.origin(), records, self.position)?
+            check(batch.origin(), records, self.position, want)?
         };
-        let batch = opened.map(|(records, first, left)| OpenBatch {
+        let batch = opened.map(|checked| OpenBatch {
             origin: batch.origin(),
             leader_epoch,
-            records,
-            first,
-            left,
+            records: checked.records,
+            first: checked.first,
+            left: checked.count,
             next_offset,
+            cuts: checked.cuts,
             bytes: size,
         });
         self.rest = self.rest.slice(self.rest.len() - rest_length..);
@@ -183,17 +222,34 @@ impl OpenFetch {
                 released: batch.bytes,
             });
         }
-        let mut records = batch.origin.iter_from(&batch.records, batch.first);
-        for record in records.by_ref().take(count) {
-            chunk.next_offset = record?.offset.saturating_add(1);
-        }
-        let left = records.remaining_bytes().len();
-        batch.records = batch.records.slice(batch.records.len() - left..);
+        let cut = match batch.cuts.pop_front() {
+            Some(cut) if cut.count == count => cut,
+            _ => {
+                batch.cuts.clear();
+                cut_after(&batch, count)?
+            }
+        };
+        chunk.next_offset = cut.next_offset;
+        batch.records = batch.records.slice(batch.records.len() - cut.bytes_left..);
         batch.first += u32::try_from(count).unwrap_or(u32::MAX);
         batch.left -= count;
         self.batch = Some(batch);
         Ok(Step::Records { chunk, released: 0 })
     }
+}
+
+/// Where the first `count` records of what is left end, found by reading them.
+fn cut_after(batch: &OpenBatch, count: usize) -> Result<Cut, RecordError> {
+    let mut records = batch.origin.iter_from(&batch.records, batch.first);
+    let mut next_offset = batch.next_offset;
+    for record in records.by_ref().take(count) {
+        next_offset = record?.offset.saturating_add(1);
+    }
+    Ok(Cut {
+        count,
+        bytes_left: records.remaining_bytes().len(),
+        next_offset,
+    })
 }
 
 /// The records of a batch without compression: a share of the buffer they came in, or a buffer of their own.
@@ -214,10 +270,11 @@ fn uncompressed(
     }
 }
 
-/// Reads every record of a batch once. Gives the records from `position` on, the index of the first and their number.
-fn check(origin: RecordOrigin, records: Bytes, position: i64) -> Result<Option<(Bytes, u32, usize)>, RecordError> {
+/// Reads every record of a batch once. Gives those from `position` on, if there are any.
+fn check(origin: RecordOrigin, records: Bytes, position: i64, want: Want) -> Result<Option<Checked>, RecordError> {
     let mut iter = origin.iter_from(&records, 0);
     let (mut first, mut skipped_bytes, mut count) = (0, 0, 0);
+    let (mut cuts, mut next_cut, mut piece) = (VecDeque::new(), want.now, want.now);
     let mut last_delta = -1;
     loop {
         let before = iter.remaining_bytes().len();
@@ -233,14 +290,28 @@ fn check(origin: RecordOrigin, records: Bytes, position: i64) -> Result<Option<(
         last_delta = record.offset_delta;
         if record.offset < position {
             first = record.index() + 1;
-        } else {
-            if count == 0 {
-                skipped_bytes = records.len() - before;
-            }
-            count += 1;
+            continue;
+        }
+        if count == 0 {
+            skipped_bytes = records.len() - before;
+        }
+        count += 1;
+        if count == next_cut {
+            cuts.push_back(Cut {
+                count: piece,
+                bytes_left: iter.remaining_bytes().len(),
+                next_offset: record.offset.saturating_add(1),
+            });
+            piece = want.each;
+            next_cut = next_cut.saturating_add(piece);
         }
     }
-    Ok((count > 0).then(|| (records.slice(skipped_bytes..), first, count)))
+    Ok((count > 0).then(|| Checked {
+        records: records.slice(skipped_bytes..),
+        first,
+        count,
+        cuts,
+    }))
 }
 
 /// Which transactions of a fetch were aborted (`isolation.level=read_committed`).

@@ -7,7 +7,7 @@ use ottla_client_state::TopicPartition;
 use ottla_protocol::records::Decompressor;
 
 use super::absorb::measure;
-use super::decode::{CompletedFetch, DecodeOptions, OpenFetch, Step};
+use super::decode::{CompletedFetch, DecodeOptions, OpenFetch, Step, Want};
 
 /// How far reading came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub fn read_fetched(batches: Bytes, offset: i64, aborted: Option<Vec<(i64, i64)>
         aborted,
     });
     let mut scratch = Decompressor::new();
+    let want = Want { now: 3, each: 2 };
     loop {
-        match open.next(3, options, &mut scratch) {
+        match open.next(want, options, &mut scratch) {
             Ok(Step::Records { chunk, .. }) => {
                 read.records += chunk.count;
                 read.position = chunk.next_offset;

@@ -9,7 +9,7 @@ use ottla_client_state::TopicPartition;
 use ottla_client_state::commit::OffsetAndMetadata;
 use ottla_protocol::records::{Decompressor, RecordError};
 
-use super::decode::{DecodeOptions, OpenFetch, Step};
+use super::decode::{DecodeOptions, OpenFetch, Step, Want};
 use super::fetcher::State;
 use super::records::{Chunk, ConsumerRecords};
 use super::{Consumer, no_position};
@@ -88,7 +88,11 @@ impl Consumer {
                 self.next_error()?;
             }
             let Some(mut open) = self.next_open(reader) else { break };
-            let step = open.next(most - records.len(), reader.options, &mut reader.decompressor);
+            let want = Want {
+                now: most - records.len(),
+                each: most,
+            };
+            let step = open.next(want, reader.options, &mut reader.decompressor);
             if let Some(chunk) = self.settle(reader, open, step) {
                 records.push(chunk);
             }

@@ -1,6 +1,7 @@
 //! Cuts a stream of bytes into frames.
 //!
-//! In: bytes as they arrive. Out: frames without their length prefix, each in a buffer of its own.
+//! In: bytes as they arrive. Out: frames without their length prefix, each in a buffer of its own; those of large frames are
+//! used again when nobody reads them any more ([`FrameShelf`]).
 //! It refuses a length that no answer can have, before memory is given to it, and recognises what other servers say
 //! when they are spoken to in Kafka's protocol.
 
@@ -11,6 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::frame_shelf::FrameShelf;
 
 /// Bytes read at once while frames are small.
 const SCRATCH_BYTES: usize = 8 * 1024;
@@ -38,6 +41,7 @@ pub(super) struct FrameReader {
     consumed: usize,
     /// A frame too large for the scratch buffer, and its full length.
     large: Option<(Vec<u8>, usize)>,
+    shelf: FrameShelf,
     limit: usize,
     any_frame_yet: bool,
 }
@@ -49,6 +53,7 @@ impl FrameReader {
             scratch: Vec::new(),
             consumed: 0,
             large: None,
+            shelf: FrameShelf::default(),
             limit,
             any_frame_yet: false,
         }
@@ -99,7 +104,7 @@ impl FrameReader {
             if buffer.len() < *total {
                 return Ok(None);
             }
-            return Ok(self.large.take().map(|(buffer, _)| Bytes::from(buffer)));
+            return Ok(self.large.take().map(|(buffer, _)| self.shelf.lend(buffer)));
         }
         let rest = &self.scratch[self.consumed..];
         if !self.any_frame_yet
@@ -124,10 +129,15 @@ impl FrameReader {
         if let Some(frame) = body.get(..total) {
             let frame = Bytes::copy_from_slice(frame);
             self.consumed += 4 + total;
+            // Who answers in a few bytes has nothing more to send for now.
+            self.shelf.clear();
             return Ok(Some(frame));
         }
         if total + 4 > SCRATCH_BYTES {
-            let mut buffer = Vec::with_capacity(total.min(FIRST_RESERVATION));
+            let mut buffer = self
+                .shelf
+                .take(total)
+                .unwrap_or_else(|| Vec::with_capacity(total.min(FIRST_RESERVATION)));
             buffer.extend_from_slice(body);
             self.scratch.clear();
             self.consumed = 0;
@@ -229,6 +239,30 @@ mod tests {
             assert!(**got == frame(size)[4..], "frame of {size} bytes");
         }
         assert!(matches!(end, ReadEnd::Closed { inside: false }));
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_large_frame_is_used_for_the_next_one_and_let_go_of_at_the_end() {
+        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        let mut reader = FrameReader::new(1 << 30);
+        let mut memory = Vec::new();
+        for size in [50_000, 40_000, 60_000] {
+            far.write_all(&frame(size)).await.unwrap();
+            let read = std::future::poll_fn(|context| reader.poll_frame(&mut near, context))
+                .await
+                .unwrap();
+            assert!(*read == frame(size)[4..], "frame of {size} bytes");
+            memory.push(read.as_ptr());
+        }
+        assert_eq!(memory[0], memory[1]);
+        assert!(reader.shelf.take(60_000).is_some());
+        far.write_all(&[frame(60_000), frame(5)].concat()).await.unwrap();
+        for _ in 0..2 {
+            std::future::poll_fn(|context| reader.poll_frame(&mut near, context))
+                .await
+                .unwrap();
+        }
+        assert!(reader.shelf.take(60_000).is_none());
     }
 
     #[tokio::test]

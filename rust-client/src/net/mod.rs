@@ -15,6 +15,7 @@ pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod coordinators;
 mod frame_reader;
+mod frame_shelf;
 pub(crate) mod request;
 mod sasl;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use ottla_client_state::TopicPartition;
 use ottla_protocol::records::{Compression, Decompressor, RecordBatchBuilder, RecordError};
 use proptest::prelude::{prop_assert_eq, proptest};
 
-use super::{CompletedFetch, DecodeOptions, OpenFetch, Step};
+use super::{CompletedFetch, DecodeOptions, OpenFetch, Step, Want};
 use crate::ConsumerRecords;
 use crate::tests::{Batch, marker, transactions};
 
@@ -24,14 +24,26 @@ fn open(batches: Vec<Vec<u8>>, offset: i64, aborted: Option<Vec<(i64, i64)>>) ->
     })
 }
 
+fn polls_of(most: usize) -> Want {
+    Want { now: most, each: most }
+}
+
 /// Reads everything in steps of `most` records; gives the offsets, the last position, and the error if there is one.
 fn read(open: &mut OpenFetch, most: usize) -> (Vec<i64>, i64, Option<RecordError>) {
+    read_as(open, &[polls_of(most)])
+}
+
+/// The same with polls that want this and then that, over and over.
+fn read_as(open: &mut OpenFetch, wants: &[Want]) -> (Vec<i64>, i64, Option<RecordError>) {
     let (mut offsets, mut position) = (Vec::new(), open.position);
     let mut decompressor = Decompressor::new();
-    loop {
-        match open.next(most, OPTIONS, &mut decompressor) {
+    for want in wants.iter().cycle() {
+        match open.next(*want, OPTIONS, &mut decompressor) {
             Ok(Step::Records { chunk, .. }) => {
-                assert!(chunk.count <= most);
+                assert!(chunk.count <= want.now);
+                let first = chunk.iter().next().unwrap().unwrap().offset;
+                let last = chunk.iter().last().unwrap().unwrap().offset;
+                assert!(position <= first && last < chunk.next_offset);
                 position = chunk.next_offset;
                 let mut records = ConsumerRecords::default();
                 records.push(chunk);
@@ -46,6 +58,7 @@ fn read(open: &mut OpenFetch, most: usize) -> (Vec<i64>, i64, Option<RecordError
             Err(error) => return (offsets, position, Some(error)),
         }
     }
+    unreachable!("no polls")
 }
 
 #[test]
@@ -71,7 +84,7 @@ proptest! {
     fn whatever_the_batches_and_the_cuts_every_record_comes_once(
         sizes in proptest::collection::vec((1i64..6, 0i64..3, 0u8..5), 1..8),
         start in 0i64..40,
-        most in 1usize..9,
+        wants in proptest::collection::vec((1usize..9, 1usize..9), 1..5),
     ) {
         let (mut next, mut batches, mut expected) = (0, Vec::new(), Vec::new());
         for (count, gap, codec) in sizes {
@@ -80,7 +93,8 @@ proptest! {
             expected.extend((next..next + count).filter(|offset| *offset >= start));
             next += count + gap;
         }
-        let (offsets, _, error) = read(&mut open(batches, start, None), most);
+        let wants: Vec<Want> = wants.into_iter().map(|(now, each)| Want { now, each }).collect();
+        let (offsets, _, error) = read_as(&mut open(batches, start, None), &wants);
         prop_assert_eq!((offsets, error), (expected, None));
     }
 }
@@ -120,7 +134,7 @@ fn a_compacted_batch_moves_the_position_over_what_is_gone() {
         check_crcs: false,
         ..OPTIONS
     };
-    let step = open(vec![bytes], 15, None).next(100, options, &mut Decompressor::new());
+    let step = open(vec![bytes], 15, None).next(polls_of(100), options, &mut Decompressor::new());
     assert!(matches!(step, Ok(Step::Skipped { next_offset: 20, .. })), "{step:?}");
 }
 
@@ -218,7 +232,7 @@ fn without_check_crcs_a_wrong_checksum_is_not_looked_at() {
         ..OPTIONS
     };
     assert!(matches!(
-        open(vec![bytes], 0, None).next(9, options, &mut Decompressor::new()),
+        open(vec![bytes], 0, None).next(polls_of(9), options, &mut Decompressor::new()),
         Ok(Step::Records { .. })
     ));
 }

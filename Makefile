@@ -45,8 +45,8 @@ long: peers ## the long proofs: 50 kills, ten minutes of churn for each kind of 
 	rm -rf target/ottla-test-data
 	SCHEDULES=1000000 $(CARGO) test --package ottla-client-state --release --test schedules -- --nocapture
 	$(CARGO) test --package ottla-client-state --test seeded_bugs -- --ignored --nocapture
-	SCHEDULES=1000000 SUMMARY=$(CURDIR)/target/groups.md $(CARGO) test --package ottla-simulation --profile sim --test schedules
-	$(CARGO) test --package ottla-simulation --profile sim --test seeded_bugs -- --ignored --nocapture
+	SCHEDULES=1000000 SUMMARY=$(CURDIR)/target/room.md $(CARGO) test --package ottla-simulation --profile sim --test schedules
+	SUMMARY=$(CURDIR)/target/room-bugs.md $(CARGO) test --package ottla-simulation --profile sim --test seeded_bugs -- --ignored --nocapture
 	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test groups_churn --test groups_kill --test tools_data -- --nocapture
 	protocol/fuzz/run
 

@@ -62,7 +62,7 @@ pub struct Coordinator {
     acknowledged: BTreeMap<TopicPartition, i64>,
     /// Offsets that a request of a dead connection has turned back, as they were before.
     pub turned_back: Vec<(TopicPartition, i64)>,
-    /// The partitions whose offset is still what such a request made of it: nobody has committed since.
+    /// The partitions whose offset is still what such requests made of it: nobody has committed since.
     pub left_behind: BTreeSet<TopicPartition>,
     steps: u64,
 }
@@ -276,7 +276,9 @@ impl Coordinator {
                 let partition = TopicPartition::new(Arc::clone(topic), *partition);
                 topics.check_committed(&partition, value.offset);
                 let before = self.offsets.get(&partition).copied();
-                self.left_behind.remove(&partition);
+                if !stray {
+                    self.left_behind.remove(&partition);
+                }
                 if before > Some(value.offset) {
                     // Whoever sent it has sent a later one over another connection since. Kafka takes it, too.
                     assert!(
@@ -437,6 +439,7 @@ mod tests {
         };
         assert_eq!(commit(1, 10, false), (Some(10), false));
         assert_eq!(commit(2, 8, true), (Some(8), true));
-        assert_eq!(commit(3, 9, false), (Some(9), false));
+        assert_eq!(commit(3, 9, true), (Some(9), true));
+        assert_eq!(commit(4, 9, false), (Some(9), false));
     }
 }

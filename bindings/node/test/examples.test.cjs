@@ -35,6 +35,12 @@ visnjan-by-car         104    2.73 km
 `)
   const shared = await start(process.execPath, ['group.mjs', bootstrapServers], { cwd: folder })
   assert.equal(shared.stdout, '4928 points; left in time: true\n')
+  const worked = await start(process.execPath, ['parallel.mjs', bootstrapServers], { cwd: folder })
+  assert.equal(worked.stdout, '4928 points of 4 tracks; left in time: true\n')
+  for (const more of [4928, 0]) {
+    const kept = await start(process.execPath, ['manual.mjs', bootstrapServers, 'state.json'], { cwd: folder })
+    assert.equal(kept.stdout, `${more} points more, 4928 in all\n`)
+  }
 })
 
 test('the example of a test passes', async t => {

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a broken assumption ends a test
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use ottla::blocking::Consumer;
 use ottla_broker::Cluster;
+
+/// How many points `gpsraw` has.
+const POINTS: usize = 4928;
 
 /// Runs an example. Gives what it printed, and the records of `topic` afterwards: value and number of headers.
 fn run(program: &str, topic: &str) -> (String, Vec<(String, usize)>) {
@@ -34,6 +38,41 @@ fn read(servers: &str, topic: &str) -> Vec<(String, usize)> {
         }
     }
     records
+}
+
+/// Runs a member of the group `g` of the topic `gpsraw` until it has printed a line for each record, and ends it as Ctrl-C does.
+/// Gives what it printed, and how far the group is then.
+fn run_member(program: &str) -> (Vec<String>, String, i64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cluster = runtime.block_on(Cluster::start()).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let produced = Command::new(env!("CARGO_BIN_EXE_produce"))
+        .arg(&servers)
+        .output()
+        .unwrap();
+    assert!(produced.status.success());
+    let mut member = Command::new(program)
+        .args([&servers, "g", "gpsraw"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(member.stdout.take().unwrap()).lines();
+    let lines: Vec<String> = lines.take(POINTS).map(Result::unwrap).collect();
+    let id = member.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = member.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let processed = runtime.block_on(async {
+        let next = ottla::Consumer::builder().bootstrap_servers(&servers).group_id("g");
+        let next = next.build().await.unwrap();
+        let partitions = next.partitions_for("gpsraw").await.unwrap();
+        let committed = next.committed(&partitions).await.unwrap();
+        committed.into_values().flatten().map(|known| known.offset).sum()
+    });
+    runtime.block_on(cluster.stop()).unwrap();
+    (lines, errors, processed)
 }
 
 fn distinct(records: &[(String, usize)]) -> usize {
@@ -82,6 +121,43 @@ fn the_tracks_are_written_in_full() {
     let (text, records) = run(env!("CARGO_BIN_EXE_produce"), "gpsraw");
     assert!(text.ends_with("4928 delivered, 0 failed, 0 unknown\n"), "{text}");
     assert_eq!(records.len(), 4928);
+}
+
+#[test]
+fn a_member_of_a_group_reads_everything_and_leaves_on_ctrl_c() {
+    let (lines, errors, processed) = run_member(env!("CARGO_BIN_EXE_group"));
+    assert_eq!(lines.len(), POINTS);
+    assert!(errors.contains("assigned") && errors.contains("given up"), "{errors}");
+    // The records of the last poll are not processed unless another poll says so.
+    assert!(processed <= POINTS as i64, "{processed}");
+}
+
+#[test]
+fn workers_do_everything_and_all_that_is_done_is_committed() {
+    let (lines, errors, processed) = run_member(env!("CARGO_BIN_EXE_parallel"));
+    let distinct: std::collections::BTreeSet<&String> = lines.iter().collect();
+    assert_eq!(distinct.len(), POINTS);
+    assert_eq!(processed, POINTS as i64, "{errors}");
+}
+
+#[test]
+fn positions_that_the_program_keeps_itself_count_nothing_twice() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cluster = runtime.block_on(Cluster::start()).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &str, more: &[&std::path::Path]| {
+        let output = Command::new(program).arg(&servers).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(env!("CARGO_BIN_EXE_produce"), &[]);
+    let manual = || run(env!("CARGO_BIN_EXE_manual"), &[&folder.path().join("state")]);
+    assert_eq!(manual(), "4928 points more, 4928 in all\n");
+    assert_eq!(manual(), "0 points more, 4928 in all\n");
+    run(env!("CARGO_BIN_EXE_produce"), &[]);
+    assert_eq!(manual(), "4928 points more, 9856 in all\n");
+    runtime.block_on(cluster.stop()).unwrap();
 }
 
 #[test]

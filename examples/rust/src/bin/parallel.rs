@@ -1,6 +1,7 @@
 //! Several workers on each partition, records of a key in order: `parallel BOOTSTRAP GROUP TOPIC`.
 //!
-//! Each key has its worker. An offset is committed only when every record before it is done, whoever did it.
+//! Each key has its worker. An offset is committed only when every record before it is done, whoever did it. Ctrl-C
+//! ends it when all that is in the workers' hands is done.
 
 use std::time::Duration;
 
@@ -17,12 +18,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [bootstrap, group, topic] = &arguments[..] else {
         return Err("usage: parallel BOOTSTRAP GROUP TOPIC".into());
     };
-    let consumer = Consumer::builder()
-        .bootstrap_servers(bootstrap)
-        .group_id(group)
-        .topics([topic.as_str()]);
-    let consumer = consumer.set("enable.auto.offset.store", false).rebalance_events(true);
-    let mut consumer = consumer.auto_offset_reset("earliest").build().await?;
+    let builder = Consumer::builder().bootstrap_servers(bootstrap).group_id(group);
+    let builder = builder.topics([topic.as_str()]).auto_offset_reset("earliest");
+    let builder = builder.set("enable.auto.offset.store", false).rebalance_events(true);
+    let mut consumer = builder.build().await?;
     let (done, mut finished) = mpsc::channel::<(TopicPartition, i64)>(IN_HAND);
     let workers: Vec<mpsc::Sender<OwnedRecord>> = (0..WORKERS)
         .map(|_| {
@@ -32,19 +31,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 while let Some(record) = take.recv().await {
                     println!("{}-{} offset {}", record.topic, record.partition, record.offset); // the work
                     let place = TopicPartition::new(record.topic, record.partition);
-                    if done.send((place, record.offset)).await.is_err() {
-                        return;
-                    }
+                    let _ = done.send((place, record.offset)).await;
                 }
             });
             give
         })
         .collect();
-    let (mut processed, mut leaving) = (ProcessedOffsets::new(), Vec::new());
-    loop {
+    let (mut processed, mut leaving, mut ends) = (ProcessedOffsets::new(), Vec::new(), false);
+    let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
+    while !ends || processed.pending() > 0 {
         tokio::select! {
+            _ = &mut ctrl_c, if !ends => ends = true,
             Some((place, offset)) = finished.recv() => { processed.done(&place, offset); }
-            records = consumer.poll_timeout(Duration::from_millis(100)), if processed.pending() < IN_HAND => {
+            records = consumer.poll_timeout(Duration::from_millis(100)), if !ends && processed.pending() < IN_HAND => {
                 let Some(records) = records? else { return Ok(()) };
                 processed.begin(&records);
                 for record in &records {
@@ -65,4 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             consumer.acknowledge_revocation()?;
         }
     }
+    let closed = consumer.close(Duration::from_secs(10)).await;
+    eprintln!("committed on closing: {:?}", closed.committed);
+    Ok(())
 }

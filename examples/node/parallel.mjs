@@ -28,13 +28,14 @@ for (;;) {
   // Silence for two seconds ends this program; a service would simply go on.
   const batch = await consumer.poll({ timeout: points === 0 ? 30_000 : 2000 })
   if (batch === null || batch.length === 0) break
-  const lanes = Array.from({ length: LANES }, () => Promise.resolve())
+  /** @type {Map<number, Promise<void>>} */
+  const lanes = new Map()
   for (const message of batch) {
     const lane = partitionForKey(message.key, LANES) ?? 0
-    lanes[lane] = lanes[lane].then(() => work(message))
+    lanes.set(lane, (lanes.get(lane) ?? Promise.resolve()).then(() => work(message)))
   }
   // An error ends the program here: nothing of this batch counts as processed then.
-  await Promise.all(lanes)
+  await Promise.all(lanes.values())
   points += batch.length
 }
 const { finished } = await consumer.close()

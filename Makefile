@@ -53,7 +53,7 @@ long: peers ## the long proofs: 50 kills, ten minutes of churn for each kind of 
 interop: peers ## the table: producer x consumer x broker x codec
 	$(CARGO) test --package ottla-tests --test interop
 
-bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, a quarter of an hour; into bench/results
+bench: peers ## Ottla beside librdkafka, franz-go and Java, on both brokers, about 17 minutes; into bench/results
 	bench/peers setup
 	bench/peers report
 

@@ -24,11 +24,11 @@ check: ## format, lints, the repository's own rules, unit tests; needs nothing i
 test: peers check deny c python node ## everything that judges a change: `check`, then Kafka's own programs as judges
 	rm -rf target/ottla-test-data
 	$(CARGO) test --workspace --no-fail-fast
-	SCHEDULES=20000 $(CARGO) test --package ottla-simulation --profile sim --test schedules
+	SCHEDULES=20000 $(CARGO) test --package ottla-simulation --profile checked --test schedules
 
 sim: ## the simulated room of consumers and their coordinator: tells what happens in one SEED, or runs SCHEDULES from SEED on
-	@if [ -n "$${SCHEDULES:-}" ]; then $(CARGO) test --package ottla-simulation --profile sim --test schedules -- --nocapture; \
-	else $(CARGO) run --quiet --package ottla-simulation --profile sim; fi
+	@if [ -n "$${SCHEDULES:-}" ]; then $(CARGO) test --package ottla-simulation --profile checked --test schedules -- --nocapture; \
+	else $(CARGO) run --quiet --package ottla-simulation --profile checked; fi
 
 node: ## the Node binding: builds the addon, runs its tests on each Node there is, checks its types
 	bindings/node/scripts/test
@@ -45,8 +45,8 @@ long: peers ## the long proofs: 50 kills, ten minutes of churn for each kind of 
 	rm -rf target/ottla-test-data
 	SCHEDULES=1000000 $(CARGO) test --package ottla-client-state --release --test schedules -- --nocapture
 	$(CARGO) test --package ottla-client-state --test seeded_bugs -- --ignored --nocapture
-	SCHEDULES=1000000 SUMMARY=$(CURDIR)/target/room.md $(CARGO) test --package ottla-simulation --profile sim --test schedules
-	SUMMARY=$(CURDIR)/target/room-bugs.md $(CARGO) test --package ottla-simulation --profile sim --test seeded_bugs -- --ignored --nocapture
+	SCHEDULES=1000000 SUMMARY=$(CURDIR)/target/room.md $(CARGO) test --package ottla-simulation --profile checked --test schedules
+	SUMMARY=$(CURDIR)/target/room-bugs.md $(CARGO) test --package ottla-simulation --profile checked --test seeded_bugs -- --ignored --nocapture
 	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test groups_churn --test groups_kill --test tools_data -- --nocapture
 	protocol/fuzz/run
 

@@ -1,6 +1,6 @@
 'use strict'
 // Builds the native half with cargo: on `npm install` in this folder, and on `npm install <path of this folder>` from elsewhere.
-// Nobody who installs the published package runs this: it has no scripts.
+// Nobody who installs the published package runs this: it has no scripts. OTTLA_CARGO_PROFILE is a profile other than release.
 
 const { execFileSync } = require('node:child_process')
 const { copyFileSync, existsSync, renameSync } = require('node:fs')
@@ -11,7 +11,8 @@ const here = join(__dirname, '..')
 
 /** The file that cargo has built for this machine, or for `target`. */
 function build (target) {
-  const words = ['build', '--release', '--locked', '--package', 'ottla-node', '--message-format=json-render-diagnostics']
+  const profile = process.env.OTTLA_CARGO_PROFILE || 'release'
+  const words = ['build', '--profile', profile, '--locked', '--package', 'ottla-node', '--message-format=json-render-diagnostics']
   if (target) words.push('--target', target)
   const out = execFileSync('cargo', words, { cwd: here, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28, encoding: 'utf8' })
   const artifacts = out.split('\n').filter(Boolean).map(line => JSON.parse(line))

@@ -78,6 +78,9 @@ pub(super) struct Want {
     pub each: usize,
 }
 
+/// How many cuts are remembered at most: a batch has up to two thousand million records, and a poll may want one.
+const MOST_CUTS: usize = 1024;
+
 /// The end of a piece of a batch.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
@@ -296,7 +299,7 @@ fn check(origin: RecordOrigin, records: Bytes, position: i64, want: Want) -> Res
             skipped_bytes = records.len() - before;
         }
         count += 1;
-        if count == next_cut {
+        if count == next_cut && cuts.len() < MOST_CUTS {
             cuts.push_back(Cut {
                 count: piece,
                 bytes_left: iter.remaining_bytes().len(),

@@ -246,7 +246,7 @@ impl Copy {
         let mut manifest = format!("{head}members = {MEMBERS:?}{kept}");
         for package in ["ottla-client-state", "ottla-broker-state", "ottla-simulation"] {
             let quick = "opt-level = 1\nincremental = true\ndebug = false";
-            let _ = write!(manifest, "\n[profile.sim.package.{package}]\n{quick}\n");
+            let _ = write!(manifest, "\n[profile.checked.package.{package}]\n{quick}\n");
         }
         write_if_new(&root.join("Cargo.toml"), manifest.as_bytes());
         write_if_new(&root.join("Cargo.lock"), source("Cargo.lock").as_bytes());
@@ -256,7 +256,7 @@ impl Copy {
     /// Runs the schedules, and gives the number of the first that breaks a promise, with the words of the failure.
     fn run(&self, schedules: u64) -> Option<(u64, String)> {
         let output = Command::new(env!("CARGO"))
-            .args(["test", "--offline", "--quiet", "--profile", "sim"])
+            .args(["test", "--offline", "--quiet", "--profile", "checked"])
             .args(["--package", "ottla-simulation", "--test", "schedules"])
             .current_dir(&self.root)
             .env(

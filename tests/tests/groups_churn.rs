@@ -43,19 +43,20 @@ fn a_group_of_the_consumer_protocol_survives_churn_on_apache_kafka() {
     churn(Kind::Apache, Way::Consumer, "churn-apache-consumer", 8);
 }
 
-/// `seconds` in `make test`, ten minutes in `make long`.
+/// Twelve members for `seconds` in `make test`, fifty for ten minutes in `make long`: as many come and go there, each lives
+/// longer.
 fn churn(kind: Kind, way: Way, name: &str, seconds: u64) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let seconds = if std::env::var_os("OTTLA_LONG").is_some() {
-        600
+    let (seconds, crowd, life) = if std::env::var_os("OTTLA_LONG").is_some() {
+        (600, "member.count=46", "member.life.ms=35000")
     } else {
-        seconds
+        (seconds, "member.count=8", "member.life.ms=6000")
     };
     let mut rng = Rng::announced(name);
     let mut room = Room::start(kind, way, name, env!("CARGO_BIN_EXE_member"), PARTITIONS).unwrap();
     room.write();
     let seed = format!("member.seed={}", rng.below(1 << 40));
-    let crowd = ["member.count=8", "member.life.ms=6000", "member.work.ms=30", &seed];
+    let crowd = [crowd, life, "member.work.ms=30", &seed];
     let crowd = room.join("crowd", &crowd).unwrap();
     let mut steady = vec![];
     let mut born = 0;

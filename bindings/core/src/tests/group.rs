@@ -198,21 +198,48 @@ fn a_wake_up_that_nobody_waits_for_any_more_is_no_sign_of_life() {
     let cluster = cluster(&[]);
     let servers = cluster.bootstrap_servers();
     fill(&servers, "silent", 2);
-    let silent = member(&servers, "g", &[("max.poll.interval.ms", "500")]);
+    let wakes = Arc::new(AtomicU32::new(0));
+    let count = wakes.clone();
+    let wake = waker(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let keys = [
+        ("group.id", "g"),
+        ("auto.offset.reset", "earliest"),
+        ("max.poll.interval.ms", "700"),
+        // The answer to a fetch would wake it, too.
+        ("fetch.max.wait.ms", "29000"),
+    ];
+    let silent = Consumer::start(pairs(&servers, &keys), Vec::new(), wake).unwrap();
+    done(silent.connected()).unwrap();
     silent.subscribe(vec!["silent".into()]).unwrap();
-    records(&silent, 20);
-    silent.arm().unwrap();
-    silent.disarm().unwrap();
-    let other = member(&servers, "g", &[]);
-    other.subscribe(vec!["silent".into()]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while other.assignment().unwrap().len() < 2 {
-        assert!(Instant::now() < deadline, "the silent member still has partitions");
-        match other.try_poll(Some(1)).unwrap() {
-            Polled::Event(Event::Revoked(_)) => other.acknowledge().unwrap(),
-            Polled::Nothing => std::thread::yield_now(),
-            _ => {}
+    let mut left = 20;
+    while left > 0 {
+        left -= records(&silent, 20).len();
+    }
+    // Until nothing comes any more that would wake it by itself.
+    loop {
+        let before = wakes.load(Ordering::SeqCst);
+        silent.try_poll(None).unwrap();
+        silent.arm().unwrap();
+        std::thread::sleep(SLICE);
+        if wakes.load(Ordering::SeqCst) == before {
+            break;
         }
+    }
+    silent.disarm().unwrap();
+    let admin = Admin::start(pairs(&servers, &[])).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let described = done(admin.describe_consumer_groups(vec!["g".into()])).unwrap();
+        if described["g"].as_ref().unwrap().contains("\"state\":\"Empty\"") {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the silent member is still there: {described:?}"
+        );
+        std::thread::yield_now();
     }
     assert!(matches!(partitions_event(&silent), Event::Lost(partitions, _) if partitions.len() == 2));
 }

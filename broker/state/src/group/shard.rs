@@ -186,7 +186,7 @@ impl GroupShard {
         let mut records = Vec::new();
         for id in ids {
             self.watch_consumer(&id, moment);
-            let watched = self.with_classic(&id, moment, |group, turn| group.watch_sessions(turn));
+            let watched = self.with_classic(&id, moment, |group, turn| group.handle_loaded(turn));
             if let Some(effect) = watched {
                 records.extend(effect.records);
             }

@@ -399,7 +399,8 @@ impl ClassicGroup {
             return;
         }
         self.is_initial = false;
-        self.generation = self.generation.wrapping_add(1).max(1);
+        let step = 1 + std::mem::take(&mut self.unknown_generations);
+        self.generation = self.generation.checked_add(step).unwrap_or(1);
         self.pending_sync.clear();
         if self.members.is_empty() {
             self.protocol = None;

@@ -11,7 +11,7 @@
 //!   '-----------------+--------- somebody joins, leaves or falls silent <------+---------------------------------'
 //! ```
 //!
-//! The behaviour is that of Apache Kafka 4.4. Four things differ, all for the member's good:
+//! The behaviour is that of Apache Kafka 4.4. Five things differ, all for the member's good:
 //! - JoinGroup that is repeated while the first still waits gets the answer; the first is told REBALANCE_IN_PROGRESS,
 //!   where Kafka leaves it without one.
 //! - A member of protocol type `consumer` to whom the leader gave nothing gets an assignment without partitions, where
@@ -19,6 +19,9 @@
 //! - A static member that starts anew in a stable group makes it rebalance if it subscribes to other topics than before, or
 //!   was about to give up partitions (KIP-429) and to join again for those who shall get them. Kafka looks at the chosen
 //!   protocol's name alone, and such a partition stays with nobody until something else makes the group rebalance.
+//! - The first generation after the log was loaded has a number of its own. A generation is written when its leader has
+//!   assigned, so a coordinator that died before may have counted some that nobody remembers but their members, who must
+//!   not be taken for members of a later one. Kafka counts on from what was written.
 //! - A group that has only members without an answer to MEMBER_ID_REQUIRED yet is kept, and not written.
 //!
 //! Refused: a member whose metadata are larger than [`METADATA_BYTES_MAX`], and members beyond
@@ -52,6 +55,9 @@ pub const PENDING_MEMBERS_MAX: usize = 10_000;
 /// What a group may be written as.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
 
+/// More generations than a group can count between two that are written. A coordinator that starts leaves out as many, and
+/// some more by the clock: another one that starts before the next is written must not come upon the same number.
+const LOST_GENERATIONS_MAX: i32 = 1_000;
 /// How long a new member is kept that does not wait for its answer to JoinGroup any more; as in Kafka.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 300_000;
 /// What a group costs apart from its members.
@@ -94,6 +100,8 @@ pub struct ClassicGroup {
     /// When it came into its state, milliseconds since 1970; -1 if that is not known.
     state_timestamp: i64,
     generation: i32,
+    /// How many numbers the next generation leaves out.
+    unknown_generations: i32,
     /// `None`: it never had a member, only offsets.
     protocol_type: Option<Arc<str>>,
     protocol: Option<Arc<str>>,
@@ -129,6 +137,7 @@ impl ClassicGroup {
             state: ClassicState::Empty,
             state_timestamp: moment.wall_ms,
             generation: 0,
+            unknown_generations: 0,
             protocol_type: None,
             protocol: None,
             leader: None,
@@ -260,6 +269,15 @@ impl ClassicGroup {
                 members: self.members.values().map(|member| member.value(protocol)).collect(),
             }),
         }
+    }
+
+    /// The group is known from the log alone: some generations may have been lost with a coordinator.
+    pub(super) fn handle_loaded(&mut self, turn: &mut Turn<'_>) {
+        if self.generation > 0 {
+            let drawn = turn.moment.wall_ms.rem_euclid(100_000);
+            self.unknown_generations = LOST_GENERATIONS_MAX + i32::try_from(drawn).unwrap_or(0);
+        }
+        self.watch_sessions(turn);
     }
 
     /// Listens for every member from now on: the group has just been loaded, or has become a classic one.

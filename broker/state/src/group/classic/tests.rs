@@ -576,6 +576,29 @@ fn a_static_member_that_comes_back_with_other_topics_makes_the_others_join_again
 }
 
 #[test]
+fn a_generation_that_died_with_its_coordinator_is_never_counted_again() {
+    let mut room = Room::new();
+    let (mut one, mut two) = (peer(9), peer(9));
+    room.stable(&mut [&mut one, &mut two]);
+    // Each coordinator counts a generation, whose leader never assigns, and dies.
+    let mut seen = vec![room.group().generation()];
+    for _ in 0..3 {
+        let joins = [room.enter(&mut one), room.enter(&mut two)];
+        for ticket in joins {
+            let reply = room.joined(ticket);
+            assert_eq!(reply.error, ErrorCode::None);
+            seen.push(reply.generation);
+        }
+        room.pass(7);
+        room = room.reloaded();
+        assert_eq!(room.group().generation(), 1, "what was written is still what it is");
+        assert_eq!(room.heartbeat(&one, 1), ErrorCode::None);
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[test]
 fn a_static_member_that_is_replaced_while_it_waits_is_told_so() {
     let mut room = Room::new();
     let (mut one, mut newcomer) = (static_peer("a"), peer(9));

@@ -5,7 +5,7 @@
 //! as there is room in the buffer, and sleeps otherwise; taking records out is what wakes it, so back-pressure needs
 //! no timer. Nobody here hands anything to the application; see [`super::Consumer::poll`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_client_state::metadata::ClusterSnapshot;
@@ -18,7 +18,7 @@ use super::absorb;
 use super::coordinator::look_up_committed;
 use super::fetch_buffer::FetchBuffer;
 use super::fetch_line::{FetchLine, Fetched};
-use super::group::Group;
+use super::group::{Group, Interest};
 use super::handover::Handed;
 use super::offsets::{self, EARLIEST, LATEST, Queries};
 use super::progress::Watch;
@@ -62,6 +62,8 @@ pub(super) struct State {
     reported: HashSet<TopicPartition>,
     /// Partitions without a place of which the application was told.
     pub told_unplaced: HashSet<TopicPartition>,
+    /// Topics of the subscription that the brokers have refused to show, as the application or the log was told.
+    refused_topics: BTreeSet<Arc<str>>,
     /// The metadata answer that first did not know a topic.
     unknown_since: HashMap<Arc<str>, u64>,
 }
@@ -127,6 +129,7 @@ impl Shared {
                 preferred: HashMap::new(),
                 topic_ids: HashMap::new(),
                 reported: HashSet::new(),
+                refused_topics: BTreeSet::new(),
                 unknown_since: HashMap::new(),
                 told_unplaced: HashSet::new(),
             }),
@@ -224,6 +227,12 @@ fn absorb_metadata(shared: &Arc<Shared>) {
             }
         }
     }
+    if let Some(group) = &group
+        && let Interest::Topics(topics) = &group.interest
+        && tell_refused_topics(&mut state, topics, &snapshot)
+    {
+        shared.arrived();
+    }
     drop(group);
     for partition in assigned {
         let known = snapshot.topic(&partition.topic);
@@ -245,6 +254,34 @@ fn absorb_metadata(shared: &Arc<Shared>) {
     if !missing.is_empty() {
         tokio::spawn(report_missing(shared.clone(), missing));
     }
+}
+
+/// Nothing is ever assigned of a topic that the brokers do not show: who subscribed to it would wait in silence. Whether
+/// there is an error to be polled.
+fn tell_refused_topics(state: &mut State, topics: &BTreeSet<Arc<str>>, snapshot: &ClusterSnapshot) -> bool {
+    let mut told = false;
+    for topic in topics {
+        match snapshot.topic_error(topic) {
+            None if snapshot.topic(topic).is_some() => drop(state.refused_topics.remove(topic)),
+            None => {}
+            Some(code) if !state.refused_topics.insert(topic.clone()) => {
+                tracing::debug!(%topic, error = code.name(), "a topic of the subscription is still not there");
+            }
+            Some(code @ (ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)) => {
+                state.errors.push_back(Error::from_code(
+                    code.code(),
+                    format_args!("topic {topic:?} of the subscription"),
+                ));
+                told = true;
+            }
+            Some(code) => {
+                // It may be created at any time, and is read then.
+                tracing::warn!(%topic, error = code.name(), "a topic of the subscription is not there");
+            }
+        }
+    }
+    state.refused_topics.retain(|topic| topics.contains(topic));
+    told
 }
 
 fn recreated(state: &mut State, topic: &Arc<str>, shared: &Shared) {

@@ -38,8 +38,9 @@ impl Consumer {
     /// Reads these topics as a member of the group, instead of those before. Does not wait: partitions come with the
     /// rebalance that this begins, and are handed over by [`Consumer::poll`].
     ///
-    /// A topic that does not exist is told by a poll, and read as soon as it is created. No topic at all is a subscription
-    /// too: the consumer joins and gets nothing.
+    /// A topic that does not exist is told by the log, and read as soon as it is created. One that this client may not read,
+    /// or whose name is none, is told by a poll, once. No topic at all is a subscription too: the consumer joins and gets
+    /// nothing.
     ///
     /// # Errors
     /// There is no `group.id` ([`ErrorKind::Config`]), an empty name, partitions were assigned by

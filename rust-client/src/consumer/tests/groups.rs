@@ -339,6 +339,44 @@ async fn partitions_are_committed_before_they_are_given_up_and_the_application_n
     assert_eq!(script.lock().unwrap().committed.get(&0), Some(&1));
 }
 
+#[tokio::test]
+async fn a_topic_of_the_subscription_that_may_not_be_read_is_told_once_and_the_others_are_read() {
+    let script = Shared::default();
+    script.lock().unwrap().assigned = vec![0];
+    let broker = FakeBroker::start(move |asked: &Asked<'_>| match asked.api {
+        ApiKey::Metadata => {
+            let mut told = crate::tests::metadata(asked.port);
+            told.topics.push(metadata_response::MetadataResponseTopic {
+                name: Some("secret"),
+                error_code: ErrorCode::TopicAuthorizationFailed.code(),
+                ..Default::default()
+            });
+            asked.answer(&told)
+        }
+        _ => answer(&script, asked),
+    })
+    .await;
+    let mut consumer = member(&broker)
+        .topics(["orders", "secret"])
+        .set("metadata.max.age.ms", 20)
+        .build()
+        .await
+        .unwrap();
+    let (mut records, mut errors) = (0, Vec::new());
+    while records < 3 || errors.is_empty() {
+        match poll(&mut consumer).await {
+            Ok(_) => records += 1,
+            Err(error) => errors.push(error),
+        }
+    }
+    let asked = broker.count(ApiKey::Metadata);
+    until("more metadata come", || broker.count(ApiKey::Metadata) > asked + 3).await;
+    assert_eq!(poll(&mut consumer).await.unwrap().len(), 1);
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
+    assert!(error.to_string().contains("\"secret\""), "{error}");
+}
+
 /// librdkafka #2933: a commit that failed in a rebalance left the partition assigned and not fetched.
 #[tokio::test]
 async fn a_commit_that_fails_in_a_rebalance_stops_no_partition() {

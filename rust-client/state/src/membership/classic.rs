@@ -22,7 +22,7 @@ use super::{
 };
 use crate::assignor::{Assignor, GroupMember, RebalanceProtocol, TopicImage};
 use crate::{Time, TopicPartition};
-use leader::Leading;
+use leader::{Division, Leading};
 
 /// "No generation" on the wire.
 const NO_GENERATION: i32 = -1;
@@ -102,6 +102,7 @@ pub struct ClassicMembership {
     assigned_in: i32,
     assignor: Option<Arc<dyn Assignor>>,
     leading: Option<Leading>,
+    division: Option<Division>,
     join_reason: RebalanceReason,
     /// A rebalance that is wanted as soon as the one under way is done.
     rejoin: Option<RebalanceReason>,
@@ -139,6 +140,7 @@ impl ClassicMembership {
             assigned_in: NO_GENERATION,
             assignor: None,
             leading: None,
+            division: None,
             join_reason: RebalanceReason::Joining,
             rejoin: None,
             leaves: VecDeque::new(),
@@ -413,6 +415,7 @@ impl ClassicMembership {
         let was_member = !self.owned.is_empty() || matches!(self.state, State::Stable | State::TakingOver);
         self.generation = NO_GENERATION;
         self.leading = None;
+        self.division = None;
         self.rejoin = None;
         self.heartbeats.last_contact = None;
         self.under_way.forget(RequestKind::JoinGroup);
@@ -553,6 +556,7 @@ impl ClassicMembership {
         self.give_back(mode, reason);
         self.generation = NO_GENERATION;
         self.leading = None;
+        self.division = None;
         self.heartbeats.last_contact = None;
         self.enter(State::Leaving { closing }, now);
         self.end_leaving(now);

@@ -248,6 +248,7 @@ impl ClassicMembership {
         };
         self.attempts.succeeded();
         self.contacted(now);
+        self.division = None;
         if let Some(assignor) = &self.assignor {
             assignor.assigned(&assignment, self.generation);
         }

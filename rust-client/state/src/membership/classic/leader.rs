@@ -22,6 +22,22 @@ const METADATA_WAIT_MS: u64 = 5_000;
 pub(super) struct Leading {
     topics: BTreeSet<Arc<str>>,
     divided: BTreeMap<Arc<str>, GroupTopic>,
+    /// Whose partitions these are, as the coordinator told it.
+    joined: Vec<JoinedMember>,
+}
+
+/// How the leader has divided a generation whose assignment it has not seen yet.
+///
+/// A SyncGroup without an answer may still be on its way. If the coordinator, asked by another JoinGroup, is still in the
+/// same generation, whichever SyncGroup comes first counts. So the second one says what the first one said, even if more is
+/// known of the topics by now: otherwise the leader would watch over another division than the one that came into effect,
+/// and would never miss what that one leaves out.
+#[derive(Debug)]
+pub(super) struct Division {
+    generation: i32,
+    joined: Vec<JoinedMember>,
+    divided: BTreeMap<Arc<str>, GroupTopic>,
+    assignments: Vec<(Arc<str>, Bytes)>,
 }
 
 impl ClassicMembership {
@@ -59,6 +75,8 @@ impl ClassicMembership {
     }
 
     pub(super) fn lead(&mut self, answer: JoinGroupAnswer, now: Time) {
+        let mut joined = answer.members.clone();
+        joined.sort_unstable_by(|a, b| a.member_id.cmp(&b.member_id));
         let members = members_of(answer.members);
         self.leading = Some(Leading {
             topics: members
@@ -66,6 +84,7 @@ impl ClassicMembership {
                 .flat_map(|member| member.topics.iter().cloned())
                 .collect(),
             divided: BTreeMap::new(),
+            joined,
         });
         if answer.skip_assignment {
             // A static leader came back and everything stays as it is (KIP-814); it has only to watch the topics.
@@ -73,6 +92,15 @@ impl ClassicMembership {
             self.enter(
                 State::Syncing {
                     unsent: Some(Vec::new()),
+                },
+                now,
+            );
+            return;
+        }
+        if let Some(assignments) = self.divided_before() {
+            self.enter(
+                State::Syncing {
+                    unsent: Some(assignments),
                 },
                 now,
             );
@@ -89,6 +117,16 @@ impl ClassicMembership {
                 ids: Vec::new(),
             });
         }
+    }
+
+    /// What this very generation was divided into when it was joined before; from now on that is watched over.
+    fn divided_before(&mut self) -> Option<Vec<(Arc<str>, Bytes)>> {
+        let (leading, division) = (self.leading.as_mut()?, self.division.as_ref()?);
+        if division.generation != self.generation || division.joined != leading.joined {
+            return None;
+        }
+        leading.divided = division.divided.clone();
+        Some(division.assignments.clone())
     }
 
     fn unknown_topics(&self) -> Vec<Arc<str>> {
@@ -114,12 +152,20 @@ impl ClassicMembership {
         self.divided();
         let cooperative = self.protocol == RebalanceProtocol::Cooperative;
         match divide(&*assignor, cooperative, &members, &self.topics) {
-            Ok(assignments) => self.enter(
-                State::Syncing {
-                    unsent: Some(assignments),
-                },
-                now,
-            ),
+            Ok(assignments) => {
+                self.division = self.leading.as_ref().map(|leading| Division {
+                    generation: self.generation,
+                    joined: leading.joined.clone(),
+                    divided: leading.divided.clone(),
+                    assignments: assignments.clone(),
+                });
+                self.enter(
+                    State::Syncing {
+                        unsent: Some(assignments),
+                    },
+                    now,
+                );
+            }
             Err(AssignorError(reason)) => {
                 let name = assignor.name().into();
                 self.fail(GroupError::Assignor { name, reason }, now);

@@ -92,6 +92,12 @@ pub struct ConsumerMembership {
     sent: Option<Sent>,
     /// What the coordinator has heard; `None` when that is not known.
     said: Option<Said>,
+    /// A heartbeat got no answer: the coordinator may still come to it, after later ones that came over another connection.
+    strays: bool,
+    /// So did one with a pattern.
+    stray_pattern: bool,
+    /// How often the subscription was said once more, because it may have been turned back.
+    repeats: u64,
     /// The coordinator may have a pattern of ours, which must be taken back when names are subscribed to.
     pattern_said: bool,
     interval_ms: u64,
@@ -131,6 +137,9 @@ impl ConsumerMembership {
             under_way: UnderWay::default(),
             sent: None,
             said: None,
+            strays: false,
+            stray_pattern: false,
+            repeats: 0,
             pattern_said: false,
             interval_ms: config.heartbeat_interval_ms,
             next_at: Time::ZERO,

@@ -26,6 +26,13 @@ impl ConsumerMembership {
                 if ErrorCode::from_code(answer.error_code) == Some(ErrorCode::None) && answer.member_epoch > JOIN_EPOCH
                 {
                     self.pattern_said = said.is_pattern();
+                    // A heartbeat of a dead connection that is carried out late may have turned the subscription back to what
+                    // it was. That raises the group's epoch, and the member's with it, so when it has moved the subscription
+                    // is said once more, unless this very heartbeat has said it.
+                    let moved = self.epoch != answer.member_epoch;
+                    if moved && self.strays && self.subscription.is_some() && !said.subscribes(self.said.as_ref()) {
+                        self.repeats += 1;
+                    }
                     self.said = Some(said);
                     self.heard(answer, now);
                 } else {
@@ -43,12 +50,15 @@ impl ConsumerMembership {
             return;
         }
         let arrival = self.under_way.arrived(HEARTBEAT);
+        let was_sent = matches!(failure, RequestFailure::Disconnected | RequestFailure::TimedOut);
+        self.strays |= was_sent && arrival != Arrival::Unasked;
         match (arrival, self.sent.take()) {
             (Arrival::Unasked, _) | (_, None) => {}
             // It is said once: the session ends all the same.
             (_, Some(Sent::Leave)) => self.end_leaving(now),
-            (Arrival::Stale, Some(Sent::Alive(_))) => {}
-            (Arrival::Awaited, Some(Sent::Alive(_))) => {
+            (Arrival::Stale, Some(Sent::Alive(said))) => self.stray_pattern |= said.is_pattern(),
+            (Arrival::Awaited, Some(Sent::Alive(said))) => {
+                self.stray_pattern |= said.is_pattern();
                 self.said = None;
                 self.missed(failure, now);
             }

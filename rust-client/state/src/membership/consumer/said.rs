@@ -12,6 +12,8 @@ use crate::membership::message::ConsumerGroupHeartbeat;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     subscription: Subscription,
+    /// How often the member had said its subscription once more.
+    repeats: u64,
     owned: BTreeSet<Numbered>,
     /// How many targets the member had followed: a report after each, also of what has not changed.
     followed: u64,
@@ -20,6 +22,11 @@ pub(super) struct Said {
 impl Said {
     pub(super) fn is_pattern(&self) -> bool {
         matches!(self.subscription, Subscription::Pattern(_))
+    }
+
+    /// Whether the subscription is said when the coordinator has heard this `before`.
+    pub(super) fn subscribes(&self, before: Option<&Said>) -> bool {
+        before.is_none_or(|before| before.subscription != self.subscription || before.repeats != self.repeats)
     }
 }
 
@@ -36,6 +43,7 @@ impl ConsumerMembership {
         };
         Said {
             subscription: subscription.unwrap_or(Subscription::Topics(BTreeSet::new())),
+            repeats: self.repeats,
             owned: owned.keys().copied().collect(),
             followed: self.followed,
         }
@@ -65,10 +73,10 @@ impl ConsumerMembership {
             heartbeat.rack_id = self.config.rack.clone();
             heartbeat.server_assignor = self.remote_assignor.clone();
         }
-        if said.is_none_or(|said| said.subscription != to_say.subscription) {
+        if to_say.subscribes(said) {
             let (names, pattern) = match &to_say.subscription {
                 Subscription::Topics(topics) => {
-                    let withdrawn = self.pattern_said.then(|| "".into());
+                    let withdrawn = (self.pattern_said || self.stray_pattern).then(|| "".into());
                     (topics.iter().cloned().collect(), withdrawn)
                 }
                 Subscription::Pattern(pattern) => (Vec::new(), Some(pattern.clone())),

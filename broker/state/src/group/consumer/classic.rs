@@ -60,6 +60,13 @@ impl ConsumerGroup {
         let first = protocols.first().map(|(_, bytes)| bytes.clone()).unwrap_or_default();
         let subscription = embedded::read_subscription(&first, context.topics);
         let subscription = subscription.map_err(|_| refuse(ErrorCode::InvalidRequest))?;
+        // Somebody that the group has given up, and that does not know it. Apache Kafka takes it in as a new member; until its
+        // SyncGroup is answered it would still consume what may be somebody else's by now. As in a classic group it is told at
+        // once. Who forgets its generation and still names what it owned is let in, or it would never find its way back.
+        let is_unknown = request.group_instance_id.is_none() && !self.members.contains_key(&id);
+        if !has_no_id && is_unknown && subscription.claims {
+            return Err(refuse(ErrorCode::UnknownMemberId));
+        }
         let (old, replaces) = self
             .classic_member_of(request.group_instance_id, &id, has_no_id)
             .map_err(|error| refuse(error.code))?;

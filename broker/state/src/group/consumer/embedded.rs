@@ -19,6 +19,8 @@ pub(super) struct Subscription {
     pub(super) topics: Vec<Arc<str>>,
     /// Of topics that exist.
     pub(super) owned: Partitions,
+    /// It owns something of a generation that it names.
+    pub(super) claims: bool,
     pub(super) rack_id: Option<Arc<str>>,
 }
 
@@ -35,6 +37,11 @@ pub(super) fn read_subscription(bytes: &[u8], topics: &dyn TopicsImage) -> Resul
     Ok(Subscription {
         topics: message.topics.iter().map(|name| Arc::from(*name)).collect(),
         owned: by_id(owned, topics),
+        claims: message.generation_id >= 0
+            && message
+                .owned_partitions
+                .iter()
+                .any(|owned| !owned.partitions.is_empty()),
         rack_id: message.rack_id.filter(|rack| !rack.is_empty()).map(Arc::from),
     })
 }

@@ -13,6 +13,10 @@ use ottla_protocol::wire::{Reader, Writer};
 
 /// What a cooperative consumer says when it joins.
 pub(in crate::group) fn subscription(topics: &[&str], owned: &[(&str, &[i32])]) -> Vec<u8> {
+    subscription_of(topics, owned, -1)
+}
+
+fn subscription_of(topics: &[&str], owned: &[(&str, &[i32])], generation_id: i32) -> Vec<u8> {
     let message = ConsumerProtocolSubscription {
         topics: topics.to_vec(),
         owned_partitions: owned
@@ -22,11 +26,13 @@ pub(in crate::group) fn subscription(topics: &[&str], owned: &[(&str, &[i32])]) 
                 partitions: partitions.to_vec(),
             })
             .collect(),
+        generation_id,
         ..ConsumerProtocolSubscription::default()
     };
     let mut writer = Writer::new();
-    writer.i16(1);
-    message.encode(&mut writer, 1);
+    let version = if generation_id < 0 { 1 } else { 2 };
+    writer.i16(version);
+    message.encode(&mut writer, version);
     writer.into_vec().unwrap()
 }
 
@@ -154,6 +160,28 @@ fn a_classic_member_without_id_is_given_one_first() {
     let refused = world.join_classic("", None, &subscription(&["maps"], &[])).unwrap_err();
     assert_eq!(refused, (ErrorCode::MemberIdRequired, "fresh".into()));
     assert_eq!(world.group.members().len(), 1);
+}
+
+#[test]
+fn a_classic_member_that_was_given_up_is_told_before_it_goes_on_with_what_it_had() {
+    let mut world = World::new(&[("maps", 4)]);
+    world.join_classic("old", None, &subscription(&["maps"], &[])).unwrap();
+    world.sync("old", 1);
+    world.join("new", &["maps"]);
+    world.pass(30_000);
+    assert!(world.group.member("old").is_none());
+
+    let owns: &[(&str, &[i32])] = &[("maps", &[0, 1, 2, 3])];
+    let claims = subscription_of(&["maps"], owns, 1);
+    let refused = world.join_classic("old", None, &claims).unwrap_err();
+    assert_eq!(refused, (ErrorCode::UnknownMemberId, "old".into()));
+    assert!(world.group.member("old").is_none());
+
+    let claims_nothing = subscription_of(&["maps"], &[], 1);
+    assert!(world.join_classic("old", None, &claims_nothing).is_ok());
+    let forgot_its_generation = subscription(&["maps"], owns);
+    assert!(world.join_classic("older", None, &forgot_its_generation).is_ok());
+    assert!(world.join_classic("old", None, &claims).is_ok(), "it is a member");
 }
 
 #[test]

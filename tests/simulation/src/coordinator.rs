@@ -54,6 +54,8 @@ pub struct Coordinator {
     pub place: u32,
     log: Vec<GroupRecord>,
     committed: usize,
+    /// Where each operation ends that has written more than that. Its records are one batch, of which nothing or all is kept.
+    ends: Vec<usize>,
     waiting: VecDeque<Waiting>,
     tickets: HashMap<Ticket, CallId>,
     /// The offsets by the log.
@@ -79,6 +81,7 @@ impl Coordinator {
             place: 0,
             log: Vec::new(),
             committed: 0,
+            ends: Vec::new(),
             waiting: VecDeque::new(),
             tickets: HashMap::new(),
             offsets: BTreeMap::new(),
@@ -197,6 +200,7 @@ impl Coordinator {
     /// All that is written is committed. Gives the answers that may leave.
     pub fn commit(&mut self) -> Vec<(CallId, Answer)> {
         self.committed = self.log.len();
+        self.ends.clear();
         self.release()
     }
 
@@ -218,12 +222,15 @@ impl Coordinator {
         released
     }
 
-    /// The process is gone, and with it what was written and not committed, as far as `lost` says.
+    /// The process is gone, and with it the last of the operations that were written and not committed; of so many `lost`
+    /// says how many.
     pub fn crash(&mut self, lost: impl FnOnce(usize) -> usize) {
         self.standing = Standing::Down;
-        let uncommitted = self.log.len() - self.committed;
-        self.log.truncate(self.log.len() - lost(uncommitted));
+        let kept = self.ends.len().saturating_sub(lost(self.ends.len()));
+        self.ends.truncate(kept);
+        self.log.truncate(self.ends.last().copied().unwrap_or(self.committed));
         self.committed = self.log.len();
+        self.ends.clear();
         self.waiting.clear();
         self.tickets.clear();
         self.place += 1;
@@ -295,6 +302,9 @@ impl Coordinator {
             note(&mut self.offsets, &record);
             self.shard.replay(&record, moment);
             self.log.push(record);
+        }
+        if self.ends.last().copied().unwrap_or(self.committed) < self.log.len() {
+            self.ends.push(self.log.len());
         }
     }
 
@@ -406,6 +416,30 @@ mod tests {
     use super::*;
     use crate::wire::Commit;
     use ottla_protocol::Uuid;
+
+    #[test]
+    fn a_crash_leaves_nothing_or_all_of_an_operation() {
+        let topics = Topics::default();
+        let record = |number| GroupRecord::Offset {
+            group: GROUP.into(),
+            topic: "orders".into(),
+            partition: number,
+            value: None,
+        };
+        for (lost, left) in [(0, 5), (1, 3), (2, 1)] {
+            let mut coordinator = Coordinator::new(GroupConfig::default(), moment(1));
+            coordinator.write(vec![record(0)], false, &topics, moment(1));
+            coordinator.commit();
+            coordinator.write(vec![record(1), record(2)], false, &topics, moment(1));
+            coordinator.write(Vec::new(), false, &topics, moment(1));
+            coordinator.write(vec![record(3), record(4)], false, &topics, moment(1));
+            coordinator.crash(|uncommitted| {
+                assert_eq!(uncommitted, 2, "operations that have written something");
+                lost
+            });
+            assert_eq!((coordinator.log.len(), coordinator.committed), (left, left));
+        }
+    }
 
     #[test]
     fn what_a_dead_connection_turned_back_is_excused_until_somebody_commits() {

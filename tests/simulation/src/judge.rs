@@ -183,8 +183,9 @@ impl World {
     /// Goes on until the group is at rest. Stops the schedule if it is not within `bound_ms`.
     fn await_rest(&mut self, to_the_end: bool, bound_ms: u64, after: &str) {
         let begin = self.now;
-        let until = begin + bound_ms;
         while let Some(unrest) = self.unrest(to_the_end) {
+            let bound_ms = bound_ms + self.late_syncs_ms();
+            let until = begin + bound_ms;
             assert!(
                 self.now < until && self.step_towards(until),
                 "{bound_ms} ms after {after} the group is not at rest: {unrest}"
@@ -193,6 +194,26 @@ impl World {
         let took_ms = self.now - begin;
         tell!(self, "the group is at rest, {took_ms} ms after {after}");
         self.coverage.rest(took_ms);
+    }
+
+    /// What members add to a bound whose SyncGroup came too late. Who learns from its assignment that others are to have what
+    /// it owns lets go of that and joins again at once, and to whoever asks for its own assignment after that the coordinator
+    /// says that the group rebalances. Such a member has not let go of anything yet; it does after the next generation, which
+    /// the others learn of with their next heartbeats. In each of these generations somebody lets go, so they come to an end.
+    fn late_syncs_ms(&self) -> u64 {
+        let late = self.late_syncs.as_ref().map_or(0, BTreeSet::len) as u64;
+        late * self.plan.heartbeat_ms
+    }
+
+    /// Notes that a SyncGroup of this process came too late, if that is one of those that may take longer.
+    pub fn note_late_sync(&mut self, who: ProcessId) {
+        if !matches!(self.plan.kind, Kind::Cooperative | Kind::Upgrade) {
+            return;
+        }
+        let generation = self.process(who).and_then(|process| process.membership.generation());
+        if let (Some(late), Some(generation)) = (&mut self.late_syncs, generation) {
+            late.insert(generation.epoch);
+        }
     }
 
     /// Some steps; false if nothing at all happens any more.
@@ -221,6 +242,7 @@ impl World {
     }
 
     fn one_more_event(&mut self) {
+        self.late_syncs = Some(BTreeSet::new());
         let two_beats_ms = 2 * self.plan.heartbeat_ms + SLACK_MS;
         let session_ms = self.plan.session_ms;
         let others = self.running().count() > 1;

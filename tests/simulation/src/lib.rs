@@ -14,7 +14,8 @@
 //! - every request that was promised an answer gets one, and only one;
 //! - once the faults are over, the group comes to rest and every partition is read to its end, within the session timeout
 //!   and the rebalance timeouts; after that one member joins, leaves or dies, and the group is at rest again within two
-//!   heartbeats, or a session timeout and two heartbeats.
+//!   heartbeats, or a session timeout and two heartbeats, and one more for each generation in which a cooperative member
+//!   asked for its assignment after another had given up its partitions already.
 
 #![allow(clippy::expect_used, clippy::panic)] // a broken promise must stop the schedule
 

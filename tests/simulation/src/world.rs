@@ -12,6 +12,7 @@ use ottla_client_state::Time;
 use ottla_client_state::assignor::{self, Assignor};
 use ottla_client_state::commit::CommitState;
 use ottla_client_state::membership::{self, Membership, RequestFailure, RequestKind, Subscription};
+use ottla_protocol::ErrorCode;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -111,6 +112,8 @@ pub struct World {
     /// Somebody has got something since owners were looked at.
     pub ownership_changed: bool,
     pub contested: bool,
+    /// The generations in which a SyncGroup of a cooperative member came too late, once the last event is under way.
+    pub late_syncs: Option<BTreeSet<i32>>,
     pub tells: bool,
 }
 
@@ -160,6 +163,7 @@ impl World {
             strategy: 0,
             ownership_changed: false,
             contested: false,
+            late_syncs: None,
             tells,
             plan,
         };
@@ -288,6 +292,9 @@ impl World {
             known.name,
             crate::coverage::code_name(code)
         );
+        if known.name == "SyncGroup" && code == ErrorCode::RebalanceInProgress.code() {
+            self.note_late_sync(who);
+        }
         match answer {
             Answer::Group(response) => self.answered(who, response, code),
             Answer::Commit(results) => self.with(who, |world, process| {

@@ -138,8 +138,8 @@ const BUGS: [Bug; 23] = [
     Bug {
         name: "the last record is missing when the log is read",
         file: COORDINATOR,
-        right: "        self.log.truncate(self.log.len() - lost(uncommitted));",
-        wrong: "        self.log.truncate((self.log.len() - lost(uncommitted)).saturating_sub(1));",
+        right: "        self.log.truncate(self.ends.last().copied().unwrap_or(self.committed));",
+        wrong: "        self.log.truncate(self.ends.last().copied().unwrap_or(self.committed).saturating_sub(1));",
     },
     Bug {
         name: "offsets are stored when records are handed over",

@@ -13,8 +13,8 @@ use ottla_client_state::membership::LeaveMode;
 use super::{block_on, setters};
 use crate::config::Properties;
 use crate::consumer::{
-    Closer, ConsumerClosed, ConsumerEvent, ConsumerGroupMetadata, ConsumerHealth, ConsumerRecords, ListedOffset,
-    OffsetAndMetadata, PartitionProgress, RebalanceListener,
+    Closer, ConsumerClosed, ConsumerEvent, ConsumerGroupMetadata, ConsumerHealth, ConsumerRecords, HandedOffset,
+    ListedOffset, OffsetAndMetadata, PartitionProgress, RebalanceListener,
 };
 use crate::error::Result;
 use crate::record::TopicPartition;
@@ -94,6 +94,7 @@ impl Consumer {
         commit() -> ();
         commit_offsets(offsets: impl IntoIterator<Item = (TopicPartition, impl Into<OffsetAndMetadata>)>) -> ();
         commit_records(records: &ConsumerRecords) -> ();
+        commit_handed(handed: impl IntoIterator<Item = HandedOffset>) -> ();
         committed(partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Option<OffsetAndMetadata>>;
     }
 
@@ -115,6 +116,7 @@ impl Consumer {
         subscription() -> Vec<Arc<str>>;
         store_offsets(offsets: impl IntoIterator<Item = (TopicPartition, impl Into<OffsetAndMetadata>)>) -> Result<()>;
         store_records(records: &ConsumerRecords) -> Result<()>;
+        store_handed(handed: impl IntoIterator<Item = HandedOffset>) -> Result<()>;
         group_metadata() -> Result<ConsumerGroupMetadata>;
         enforce_rebalance(reason: &str) -> Result<()>;
         extend_poll(within: Duration) -> Result<()>;

@@ -426,6 +426,13 @@ impl Bridge {
         }
         Ok(())
     }
+
+    /// Nobody awaits this one any more. Whether nobody awaits any.
+    pub(crate) fn forsake(&self, arrival: &Bound<'_, PyAny>) -> bool {
+        let mut arrivals = lock(&self.arrivals);
+        arrivals.retain(|known| !known.is(arrival));
+        arrivals.is_empty()
+    }
 }
 
 #[pymethods]
@@ -506,13 +513,6 @@ impl Bridge {
         let future = self.create_future(py)?;
         lock(&self.arrivals).push(future.clone_ref(py));
         Ok(future)
-    }
-
-    /// Nobody awaits this one any more. Whether nobody awaits any.
-    pub(crate) fn forsake(&self, arrival: &Bound<'_, PyAny>) -> bool {
-        let mut arrivals = lock(&self.arrivals);
-        arrivals.retain(|known| !known.is(arrival));
-        arrivals.is_empty()
     }
 
     /// Resolves what has gathered. The loop calls it when the descriptor is readable.

@@ -83,6 +83,7 @@ impl Driver {
     fn turn(&mut self, shared: &Arc<Shared>, group: &Group) -> Option<Time> {
         let mut state = group.lock();
         let now = shared.client.now();
+        let before = state.membership.phase();
         state.membership.handle_timeout(now);
         loop {
             while let Some(action) = state.membership.next_action(shared.client.now()) {
@@ -99,6 +100,10 @@ impl Driver {
                     break;
                 }
             }
+        }
+        // Somebody may wait until the group is left, and nothing has come that would have woken them.
+        if state.membership.phase() != before {
+            group.stir();
         }
         let look_at = self.look_for_topics(shared, &mut state, now);
         self.keep_interest(shared, &state);

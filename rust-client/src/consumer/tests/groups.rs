@@ -377,6 +377,22 @@ async fn a_topic_of_the_subscription_that_may_not_be_read_is_told_once_and_the_o
     assert!(error.to_string().contains("\"secret\""), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_that_unsubscribes_is_told_at_once_that_it_has_left() {
+    let (broker, _) = coordinator().await;
+    let mut consumer = member(&broker).group_instance_id("me").build().await.unwrap();
+    // It sends no LeaveGroup, so no answer wakes who waits.
+    for _ in 0..30 {
+        assert_eq!(poll(&mut consumer).await.unwrap().len(), 1);
+        tokio::time::timeout(PATIENCE, consumer.unsubscribe())
+            .await
+            .expect("it has left")
+            .unwrap();
+        consumer.subscribe(["orders"]).unwrap();
+        consumer.seek_to_beginning(&tp(0)).unwrap_or_default();
+    }
+}
+
 /// librdkafka #2933: a commit that failed in a rebalance left the partition assigned and not fetched.
 #[tokio::test]
 async fn a_commit_that_fails_in_a_rebalance_stops_no_partition() {

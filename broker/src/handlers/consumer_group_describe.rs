@@ -7,16 +7,15 @@
 //!
 //! Not supported: authorized operations (the answer is -2147483648, "not known").
 
-use super::groups::Several;
+use super::groups::{self, Described, OPERATIONS_NOT_KNOWN};
 use super::{Context, Reply, ReplyTo};
+use ottla_broker_state::group::GroupShard;
 use ottla_broker_state::group::consumer::{DescribedGroup, DescribedMember, DescribedPartitions};
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::consumer_group_describe_response as response;
 use ottla_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 use ottla_protocol::{ApiKey, ErrorCode};
 
-/// Nobody has asked an authorizer.
-const OPERATIONS_NOT_KNOWN: i32 = i32::MIN;
 /// From this version on the kind of a member is told.
 const FIRST_VERSION_WITH_MEMBER_TYPE: i16 = 1;
 /// Kinds of members.
@@ -24,35 +23,25 @@ const CLASSIC_MEMBER: i8 = 0;
 const CONSUMER_MEMBER: i8 = 1;
 const UNKNOWN_MEMBER: i8 = -1;
 
-/// A group's name, and what is known of it.
-type Described = (String, Result<Option<DescribedGroup>, ErrorCode>);
-
 /// Carries out one request.
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: ConsumerGroupDescribeRequest<'_>) -> Reply {
     let to = ReplyTo::new(ApiKey::ConsumerGroupDescribe, header);
-    let coordinator = &context.broker.coordinator;
-    let mut groups = Several::with_capacity(request.group_ids.len());
-    for id in &request.group_ids {
-        let (described, commit) = match coordinator.look(id, |shard| shard.describe_consumer(id)) {
-            Ok((described, commit)) => (Ok(described), Some(commit)),
-            Err(code) => (Err(code), None),
-        };
-        groups.push(((*id).to_owned(), described), commit);
-    }
-    groups.when_committed(
-        |(_, described): &mut Described, code| *described = Err(code),
+    groups::describe(
+        context,
+        &request.group_ids,
+        GroupShard::describe_consumer,
         move |groups| respond(to, groups),
     )
 }
 
-fn respond(to: ReplyTo, groups: &[Described]) -> Reply {
+fn respond(to: ReplyTo, groups: &[Described<DescribedGroup>]) -> Reply {
     to.with(&ConsumerGroupDescribeResponse {
         groups: groups.iter().map(|group| described(to.version, group)).collect(),
         ..ConsumerGroupDescribeResponse::default()
     })
 }
 
-fn described(version: i16, (id, described): &Described) -> response::DescribedGroup<'_> {
+fn described(version: i16, (id, described): &Described<DescribedGroup>) -> response::DescribedGroup<'_> {
     let nothing = response::DescribedGroup {
         group_id: id,
         authorized_operations: OPERATIONS_NOT_KNOWN,

@@ -6,9 +6,9 @@
 //!
 //! Not supported: authorized operations (the answer is -2147483648, "not known").
 
-use super::groups::Several;
+use super::groups::{self, Described, OPERATIONS_NOT_KNOWN};
 use super::{Context, Reply, ReplyTo};
-use ottla_broker_state::group::{ClassicDescription, MemberDescription};
+use ottla_broker_state::group::{ClassicDescription, GroupShard, MemberDescription};
 use ottla_protocol::frame::RequestHeader;
 use ottla_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use ottla_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -16,38 +16,23 @@ use ottla_protocol::{ApiKey, ErrorCode};
 
 /// From this version on a group that does not exist is an error.
 const FIRST_VERSION_WITH_NOT_FOUND: i16 = 6;
-/// Nobody has asked an authorizer.
-const OPERATIONS_NOT_KNOWN: i32 = i32::MIN;
-
-/// A group's name, and what is known of it.
-type Described = (String, Result<Option<ClassicDescription>, ErrorCode>);
 
 /// Carries out one request.
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: DescribeGroupsRequest<'_>) -> Reply {
     let to = ReplyTo::new(ApiKey::DescribeGroups, header);
-    let coordinator = &context.broker.coordinator;
-    let mut groups = Several::with_capacity(request.groups.len());
-    for id in &request.groups {
-        let (described, commit) = match coordinator.look(id, |shard| shard.describe_classic(id)) {
-            Ok((described, commit)) => (Ok(described), Some(commit)),
-            Err(code) => (Err(code), None),
-        };
-        groups.push(((*id).to_owned(), described), commit);
-    }
-    groups.when_committed(
-        |(_, described): &mut Described, code| *described = Err(code),
-        move |groups| respond(to, groups),
-    )
+    groups::describe(context, &request.groups, GroupShard::describe_classic, move |groups| {
+        respond(to, groups)
+    })
 }
 
-fn respond(to: ReplyTo, groups: &[Described]) -> Reply {
+fn respond(to: ReplyTo, groups: &[Described<ClassicDescription>]) -> Reply {
     to.with(&DescribeGroupsResponse {
         groups: groups.iter().map(|group| described(to.version, group)).collect(),
         ..DescribeGroupsResponse::default()
     })
 }
 
-fn described(version: i16, (id, described): &Described) -> DescribedGroup<'_> {
+fn described(version: i16, (id, described): &Described<ClassicDescription>) -> DescribedGroup<'_> {
     let nothing = DescribedGroup {
         group_id: id,
         authorized_operations: OPERATIONS_NOT_KNOWN,

@@ -2,7 +2,7 @@
 
 use crate::coordinator::{Commit, Promise, Released};
 use crate::handlers::{Context, Reply};
-use ottla_broker_state::group::{Client, GroupReply};
+use ottla_broker_state::group::{Client, GroupReply, GroupShard};
 use ottla_protocol::wire::Uuid;
 use ottla_protocol::{ErrorCode, frame};
 use rand::RngExt;
@@ -77,6 +77,33 @@ impl<A: Send + 'static> Several<A> {
             respond(&answers)
         }))
     }
+}
+
+/// "Not known": nobody has asked an authorizer what the client may do with a group.
+pub const OPERATIONS_NOT_KNOWN: i32 = i32::MIN;
+
+/// A group's name, and what is known of it.
+pub type Described<T> = (String, Result<Option<T>, ErrorCode>);
+
+/// Looks at each of these groups, and answers when what was seen is committed.
+pub fn describe<T: Send + 'static>(
+    context: &Context,
+    ids: &[&str],
+    look: impl Fn(&GroupShard, &str) -> Option<T>,
+    respond: impl FnOnce(&[Described<T>]) -> Reply + Send + 'static,
+) -> Reply {
+    let mut groups = Several::with_capacity(ids.len());
+    for id in ids {
+        let (described, commit) = match context.broker.coordinator.look(id, |shard| look(shard, id)) {
+            Ok((described, commit)) => (Ok(described), Some(commit)),
+            Err(code) => (Err(code), None),
+        };
+        groups.push(((*id).to_owned(), described), commit);
+    }
+    groups.when_committed(
+        |(_, described): &mut Described<T>, code| *described = Err(code),
+        respond,
+    )
 }
 
 /// The address of the client, as Java prints it and `kafka-consumer-groups.sh` shows it.

@@ -3,6 +3,7 @@
 //! In: bytes of a member. Out: the topics that it subscribes to, and what its restart changes. Bytes that cannot be read are
 //! nobody's fault: the group may be of programs that are no consumers, and then nothing follows from them.
 
+use super::super::consumer::embedded;
 use ottla_protocol::Message;
 use ottla_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use ottla_protocol::wire::Reader;
@@ -25,13 +26,7 @@ pub(super) fn changes_nothing(before: &[u8], after: &[u8], assignment: &[u8]) ->
     ) else {
         return true;
     };
-    let topics = |topics: &[&str]| {
-        topics
-            .iter()
-            .map(|topic| Box::from(*topic))
-            .collect::<BTreeSet<Box<str>>>()
-    };
-    if topics(&before.topics) != topics(&after.topics) {
+    if BTreeSet::from_iter(&before.topics) != BTreeSet::from_iter(&after.topics) {
         return false;
     }
     let assigned = match assignment {
@@ -49,9 +44,8 @@ pub(super) fn changes_nothing(before: &[u8], after: &[u8], assignment: &[u8]) ->
     owned.all(|owned| owned.partitions.iter().all(|partition| is_left(owned.topic, partition)))
 }
 
-/// A message with its version in front. One newer than ours is read as ours: they only ever grow at the end.
+/// A message of a consumer, which has no negative version.
 fn read<'a, M: Message<'a>>(bytes: &'a [u8]) -> Option<M> {
-    let mut reader = Reader::new(bytes);
-    let version = reader.i16().ok().filter(|version| *version >= 0)?;
-    M::decode(&mut reader, version.min(M::MAX_VERSION)).ok()
+    Reader::new(bytes).i16().ok().filter(|version| *version >= 0)?;
+    embedded::read(bytes).ok()
 }

@@ -106,7 +106,11 @@ pub(super) fn write_assignment(
     Ok(writer.into_vec()?.into())
 }
 
-fn read<'a, M: Message<'a>>(bytes: &'a [u8]) -> Result<M, DecodeError> {
+/// Reads a message with its version in front.
+///
+/// # Errors
+/// The bytes are no such message.
+pub(in crate::group) fn read<'a, M: Message<'a>>(bytes: &'a [u8]) -> Result<M, DecodeError> {
     let mut reader = Reader::new(bytes);
     let version = reader.i16()?.clamp(0, M::MAX_VERSION);
     M::decode(&mut reader, version)

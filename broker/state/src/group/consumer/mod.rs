@@ -28,7 +28,7 @@ mod alarms;
 mod assignor;
 mod classic;
 mod describe;
-mod embedded;
+pub(in crate::group) mod embedded;
 mod group;
 mod heartbeat;
 mod leave;

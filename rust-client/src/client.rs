@@ -172,8 +172,7 @@ impl Client {
             if snapshot.topic(topic).is_some_and(|topic| !topic.partitions.is_empty()) {
                 return Ok(snapshot);
             }
-            if let Some(code @ (ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed)) =
-                snapshot.topic_error(topic)
+            if let Some(code) = snapshot.topic_refusal(topic)
                 && (asked || !fresh)
             {
                 return Err(Error::from_code(code.code(), format_args!("topic {topic:?}")));

@@ -482,7 +482,6 @@ impl Drop for Consumer {
 async fn ring(inner: Arc<Inner>) {
     let mut closed = inner.closed.subscribe();
     let mut armed = inner.armed.subscribe();
-    let mut still_armed = inner.armed.subscribe();
     loop {
         let something = async {
             loop {
@@ -491,7 +490,7 @@ async fn ring(inner: Arc<Inner>) {
                     biased;
                     () = inner.arrived() => return,
                     // What arrives now is found by whoever polls next.
-                    _ = still_armed.wait_for(|armed| !*armed) => {}
+                    _ = armed.wait_for(|armed| !*armed) => {}
                 }
             }
         };

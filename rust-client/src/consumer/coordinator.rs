@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_client_state::assignor::TopicImage;
-use ottla_client_state::membership::{Action, GroupError, GroupResponse, RequestFailure, RequestKind};
+use ottla_client_state::membership::{Action, GroupError, GroupResponse, Phase, RequestFailure, RequestKind};
 use ottla_client_state::metadata::ClusterSnapshot;
 use ottla_client_state::{Time, TopicPartition};
 use ottla_protocol::{ErrorCode, Uuid};
@@ -41,6 +41,7 @@ pub(super) async fn coordinate(shared: Arc<Shared>) {
     let Some(group) = &shared.group else { return };
     let mut driver = Driver {
         tasks: JoinSet::new(),
+        phase: group.lock().membership.phase(),
         wanted: BTreeSet::new(),
         looking: false,
     };
@@ -72,6 +73,8 @@ pub(super) async fn coordinate(shared: Arc<Shared>) {
 
 struct Driver {
     tasks: JoinSet<Told>,
+    /// What the member did when those who wait for it last heard of it.
+    phase: Phase,
     /// The topics whose metadata is kept fresh for the group.
     wanted: BTreeSet<Arc<str>>,
     /// A look for the topics of a pattern is under way.
@@ -83,7 +86,6 @@ impl Driver {
     fn turn(&mut self, shared: &Arc<Shared>, group: &Group) -> Option<Time> {
         let mut state = group.lock();
         let now = shared.client.now();
-        let before = state.membership.phase();
         state.membership.handle_timeout(now);
         loop {
             while let Some(action) = state.membership.next_action(shared.client.now()) {
@@ -101,8 +103,9 @@ impl Driver {
                 }
             }
         }
-        // Somebody may wait until the group is left, and nothing has come that would have woken them.
-        if state.membership.phase() != before {
+        // Somebody may wait until the group is left, by whatever that comes about.
+        let phase = state.membership.phase();
+        if std::mem::replace(&mut self.phase, phase) != phase {
             group.stir();
         }
         let look_at = self.look_for_topics(shared, &mut state, now);
@@ -158,20 +161,12 @@ impl Driver {
 
     fn take_in(&mut self, shared: &Arc<Shared>, group: &Group, told: Told) {
         match told {
-            Told::Answer(_, Ok(response)) => {
-                let mut state = group.lock();
-                let now = shared.client.now();
-                state.membership.handle_response(response, now);
-                drop(state);
-                // Somebody may wait until the group is left.
-                group.stir();
-            }
-            Told::Answer(kind, Err(failure)) => {
-                let mut state = group.lock();
-                let now = shared.client.now();
-                state.membership.handle_failure(kind, failure, now);
-                drop(state);
-                group.stir();
+            Told::Answer(kind, answer) => {
+                let (mut state, now) = (group.lock(), shared.client.now());
+                match answer {
+                    Ok(response) => state.membership.handle_response(response, now),
+                    Err(failure) => state.membership.handle_failure(kind, failure, now),
+                }
             }
             Told::Metadata => feed_metadata(shared, group),
             Told::Topics(found) => {

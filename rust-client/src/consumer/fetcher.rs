@@ -261,23 +261,21 @@ fn absorb_metadata(shared: &Arc<Shared>) {
 fn tell_refused_topics(state: &mut State, topics: &BTreeSet<Arc<str>>, snapshot: &ClusterSnapshot) -> bool {
     let mut told = false;
     for topic in topics {
-        match snapshot.topic_error(topic) {
-            None if snapshot.topic(topic).is_some() => drop(state.refused_topics.remove(topic)),
-            None => {}
-            Some(code) if !state.refused_topics.insert(topic.clone()) => {
-                tracing::debug!(%topic, error = code.name(), "a topic of the subscription is still not there");
+        let Some(code) = snapshot.topic_error(topic) else {
+            if snapshot.topic(topic).is_some() {
+                state.refused_topics.remove(topic);
             }
-            Some(code @ (ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)) => {
-                state.errors.push_back(Error::from_code(
-                    code.code(),
-                    format_args!("topic {topic:?} of the subscription"),
-                ));
-                told = true;
-            }
-            Some(code) => {
-                // It may be created at any time, and is read then.
-                tracing::warn!(%topic, error = code.name(), "a topic of the subscription is not there");
-            }
+            continue;
+        };
+        if !state.refused_topics.insert(topic.clone()) {
+            tracing::debug!(%topic, error = code.name(), "a topic of the subscription is still not there");
+        } else if snapshot.topic_refusal(topic).is_some() {
+            let what = format_args!("topic {topic:?} of the subscription");
+            state.errors.push_back(Error::from_code(code.code(), what));
+            told = true;
+        } else {
+            // It may be created at any time, and is read then.
+            tracing::warn!(%topic, error = code.name(), "a topic of the subscription is not there");
         }
     }
     state.refused_topics.retain(|topic| topics.contains(topic));

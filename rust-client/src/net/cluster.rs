@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use ottla_client_state::Time;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::metadata::{ClusterSnapshot, Leader, Node, RefreshTimer, Scope};
+use ottla_protocol::Uuid;
 use ottla_protocol::messages::MetadataRequest;
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
-use ottla_protocol::{ErrorCode, Uuid};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -458,16 +458,18 @@ impl Cluster {
     fn is_satisfied(&self) -> bool {
         let snapshot = self.snapshot.load();
         let interest = lock(&self.interest);
-        interest
-            .keys()
-            .all(|name| match (snapshot.topic(name), snapshot.topic_error(name)) {
-                (_, Some(ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed)) => true,
+        interest.keys().all(|name| {
+            if snapshot.topic_refusal(name).is_some() {
+                return true;
+            }
+            match (snapshot.topic(name), snapshot.topic_error(name)) {
                 (_, Some(_)) | (None, None) => false,
                 (Some(topic), None) => topic
                     .partitions
                     .iter()
                     .all(|partition| snapshot.leader_of(name, partition.partition).is_some()),
-            })
+            }
+        })
     }
 
     /// A producer forgets topics that nobody has sent to for `metadata.max.idle.ms`.

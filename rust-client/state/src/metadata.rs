@@ -182,6 +182,17 @@ impl ClusterSnapshot {
         self.errors.get(name).copied()
     }
 
+    /// Why the brokers do not show this topic, if asking again cannot mend it.
+    pub fn topic_refusal(&self, name: &str) -> Option<ErrorCode> {
+        let stays = |code: &ErrorCode| {
+            matches!(
+                code,
+                ErrorCode::InvalidTopicException | ErrorCode::TopicAuthorizationFailed
+            )
+        };
+        self.topic_error(name).filter(stays)
+    }
+
     /// The topics whose last answer was no good, in no order.
     pub fn topics_in_error(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.errors.keys()

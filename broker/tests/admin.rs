@@ -97,7 +97,7 @@ async fn topics_live_from_creation_to_deletion_in_every_version() {
         let name = format!("t{}", version + 1);
         let request = DeleteTopicsRequest {
             topic_names: vec![&name, "unknown"],
-            timeout_ms: 1000,
+            timeout_ms: 60_000,
             ..DeleteTopicsRequest::default()
         };
         let answer = client.call(version, &request).await;

@@ -84,7 +84,7 @@ fn topics(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
             replication_factor: 1,
             ..Default::default()
         }],
-        timeout_ms: 1000,
+        timeout_ms: 60_000,
         validate_only: false,
     };
     let (mut topic_names, mut topics) = (vec!["t"], vec![]);
@@ -98,7 +98,7 @@ fn topics(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
     let delete = DeleteTopicsRequest {
         topic_names,
         topics,
-        timeout_ms: 1000,
+        timeout_ms: 60_000,
     };
     let partitions = CreatePartitionsRequest {
         topics: vec![create_partitions_request::CreatePartitionsTopic {
@@ -106,7 +106,7 @@ fn topics(version: i16) -> Vec<(ApiKey, Vec<u8>)> {
             count: 9,
             assignments: None,
         }],
-        timeout_ms: 1000,
+        timeout_ms: 60_000,
         validate_only: false,
     };
     let alter = IncrementalAlterConfigsRequest {

@@ -6,6 +6,7 @@ use clap::Args;
 use ottla::{
     Admin, Answers, ConfigChange, ConfigEntry, ConfigResource, ConfigSource, ErrorCode, NewTopic, TopicDescription,
 };
+use ottla_broker::coordinator::OFFSETS_TOPIC;
 
 use crate::connection::{ConnectionArguments, split_property};
 use crate::output::say;
@@ -224,6 +225,12 @@ async fn alter(admin: &Admin, arguments: &TopicsArguments) -> Outcome {
         ));
     }
     if let Some(partitions) = arguments.partitions {
+        if name == OFFSETS_TOPIC {
+            // As kafka-topics does: brokers may well take it, and would look for every group in another partition.
+            return Err(Failure::new(
+                "the number of partitions of __consumer_offsets cannot be changed: groups are found by it, and would lose their offsets",
+            ));
+        }
         match the_answer(admin.create_partitions(&[(name, partitions)]).await?)? {
             Ok(()) => say!("Topic {name} has {partitions} partitions."),
             Err(error) if arguments.passes_over(&error) => return Ok(()),

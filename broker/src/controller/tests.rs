@@ -62,7 +62,7 @@ async fn every_start_gives_partitions_a_new_leader_epoch() {
     let dir = tempfile::tempdir().unwrap();
     {
         let opened = registered(dir.path()).await;
-        let created = opened.controller.create_topics(&[wish("t")], false, 1000).await;
+        let created = opened.controller.create_topics(&[wish("t")], false, 60_000).await;
         assert_eq!(created[0].as_ref().unwrap().partitions, 3);
     }
     let opened = registered(dir.path()).await;
@@ -83,9 +83,9 @@ async fn validate_only_writes_nothing() {
     let opened = registered(dir.path()).await;
     let controller = &opened.controller;
     let before = controller.image().offset();
-    assert!(controller.create_topics(&[wish("t")], true, 1000).await[0].is_ok());
+    assert!(controller.create_topics(&[wish("t")], true, 60_000).await[0].is_ok());
     assert_eq!(controller.image().offset(), before);
-    controller.create_topics(&[wish("t")], false, 1000).await;
+    controller.create_topics(&[wish("t")], false, 60_000).await;
     let before = controller.image().offset();
     let more = MorePartitions {
         topic: "t",
@@ -94,7 +94,7 @@ async fn validate_only_writes_nothing() {
     };
     assert!(
         controller
-            .create_partitions(std::slice::from_ref(&more), true, 1000)
+            .create_partitions(std::slice::from_ref(&more), true, 60_000)
             .await[0]
             .is_ok()
     );
@@ -127,13 +127,13 @@ async fn a_topic_that_is_deleted_and_created_again_has_another_id() {
     let dir = tempfile::tempdir().unwrap();
     let opened = registered(dir.path()).await;
     let controller = &opened.controller;
-    let first = controller.create_topics(&[wish("t")], false, 1000).await[0]
+    let first = controller.create_topics(&[wish("t")], false, 60_000).await[0]
         .clone()
         .unwrap()
         .id;
     assert_eq!(
         controller
-            .delete_topics(&[first, Uuid([9; 16])], 1000)
+            .delete_topics(&[first, Uuid([9; 16])], 60_000)
             .await
             .iter()
             .filter(|result| result.is_ok())
@@ -141,7 +141,7 @@ async fn a_topic_that_is_deleted_and_created_again_has_another_id() {
         1
     );
     assert_eq!(controller.image().topic_count(), 0);
-    let second = controller.create_topics(&[wish("t")], false, 1000).await[0]
+    let second = controller.create_topics(&[wish("t")], false, 60_000).await[0]
         .clone()
         .unwrap()
         .id;
@@ -157,7 +157,7 @@ async fn concurrent_creations_of_one_topic_succeed_once() {
         tokio::spawn(async move {
             opened
                 .controller
-                .create_topics(&[wish("t")], false, 1000)
+                .create_topics(&[wish("t")], false, 60_000)
                 .await
                 .remove(0)
         })

@@ -4,9 +4,12 @@
 //!   brokers of our choice or on those given.
 //! - Errors of a topic: INVALID_REQUEST (it occurs twice in the request), UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS
 //!   (not more than there are), INVALID_REPLICA_ASSIGNMENT, POLICY_VIOLATION (more than 10,000 in one request).
+//! - INVALID_PARTITIONS for `__consumer_offsets` as well: a group is found by the number of its partitions, and with another
+//!   one every group would lose its offsets. Kafka leaves that to its tools.
 //! - `validate_only` decides and writes nothing. After `timeout_ms` (if above 0) the answer is REQUEST_TIMED_OUT.
 
 use super::{Context, Reply};
+use crate::coordinator::OFFSETS_TOPIC;
 use ottla_broker_state::controller::ApiError;
 use ottla_broker_state::controller::partitions::MorePartitions;
 use ottla_protocol::ErrorCode;
@@ -18,7 +21,7 @@ use std::collections::BTreeMap;
 
 /// Carries out one request.
 pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: CreatePartitionsRequest<'_>) -> Reply {
-    let (wishes, doubles) = wishes(&request);
+    let (wishes, refused) = wishes(&request);
     let controller = &context.broker.controller;
     let results = controller
         .create_partitions(&wishes, request.validate_only, request.timeout_ms)
@@ -31,22 +34,37 @@ pub async fn handle(context: &Context, header: &RequestHeader<'_>, request: Crea
             "create partitions"
         );
     }
-    context.reply(header, &respond(&wishes, &results, &doubles))
+    context.reply(header, &respond(&wishes, &results, &refused))
 }
 
-/// The wishes for topics that occur once, and the names of those that occur more often.
-fn wishes<'a>(request: &CreatePartitionsRequest<'a>) -> (Vec<MorePartitions<'a>>, Vec<&'a str>) {
+/// A topic about which nobody else is asked.
+struct Refused<'a> {
+    topic: &'a str,
+    code: ErrorCode,
+    why: &'static str,
+}
+
+/// The wishes that are to be decided, and those that are not.
+fn wishes<'a>(request: &CreatePartitionsRequest<'a>) -> (Vec<MorePartitions<'a>>, Vec<Refused<'a>>) {
     let mut by_name: BTreeMap<&'a str, Vec<&CreatePartitionsTopic<'a>>> = BTreeMap::new();
     for topic in &request.topics {
         by_name.entry(topic.name).or_default().push(topic);
     }
     let mut wishes = Vec::with_capacity(by_name.len());
-    let mut doubles = Vec::new();
+    let mut refused = Vec::new();
     for (name, topics) in by_name {
+        let mut refuse = |code, why| refused.push(Refused { topic: name, code, why });
         let [topic] = topics.as_slice() else {
-            doubles.push(name);
+            refuse(ErrorCode::InvalidRequest, "the topic occurs twice in the request");
             continue;
         };
+        if name == OFFSETS_TOPIC {
+            refuse(
+                ErrorCode::InvalidPartitions,
+                "the number of partitions of __consumer_offsets cannot be changed: groups are found by it",
+            );
+            continue;
+        }
         let assignments = topic.assignments.as_ref();
         wishes.push(MorePartitions {
             topic: name,
@@ -54,13 +72,13 @@ fn wishes<'a>(request: &CreatePartitionsRequest<'a>) -> (Vec<MorePartitions<'a>>
             assignments: assignments.map(|list| list.iter().map(|entry| entry.broker_ids.clone()).collect()),
         });
     }
-    (wishes, doubles)
+    (wishes, refused)
 }
 
 fn respond<'a>(
     wishes: &[MorePartitions<'a>],
     results: &'a [Result<(), ApiError>],
-    doubles: &[&'a str],
+    refused: &[Refused<'a>],
 ) -> CreatePartitionsResponse<'a> {
     let decided = wishes
         .iter()
@@ -70,10 +88,10 @@ fn respond<'a>(
             error_code: result.as_ref().err().map_or(ErrorCode::None, |error| error.code).code(),
             error_message: result.as_ref().err().map(|error| &*error.message),
         });
-    let refused = doubles.iter().map(|name| CreatePartitionsTopicResult {
-        name,
-        error_code: ErrorCode::InvalidRequest.code(),
-        error_message: Some("the topic occurs twice in the request"),
+    let refused = refused.iter().map(|refused| CreatePartitionsTopicResult {
+        name: refused.topic,
+        error_code: refused.code.code(),
+        error_message: Some(refused.why),
     });
     CreatePartitionsResponse {
         results: decided.chain(refused).collect(),
@@ -105,12 +123,13 @@ mod tests {
                 topic("b", 1, None),
                 topic("c", 2, None),
                 topic("c", 3, None),
+                topic(OFFSETS_TOPIC, 60, None),
             ],
             ..CreatePartitionsRequest::default()
         };
-        let (wishes, doubles) = wishes(&request);
+        let (wishes, refused) = wishes(&request);
         let results = broker.controller.create_partitions(&wishes, false, 1000).await;
-        let response = respond(&wishes, &results, &doubles);
+        let response = respond(&wishes, &results, &refused);
         let codes: BTreeMap<_, _> = response
             .results
             .iter()
@@ -119,6 +138,7 @@ mod tests {
         assert_eq!(
             codes,
             BTreeMap::from([
+                (OFFSETS_TOPIC, ErrorCode::InvalidPartitions),
                 ("a", ErrorCode::None),
                 ("b", ErrorCode::InvalidPartitions),
                 ("c", ErrorCode::InvalidRequest),

@@ -99,7 +99,8 @@ pub struct ClassicValue {
     pub generation: i32,
     /// The protocol that the members have agreed upon: with consumers, the assignor's name.
     pub protocol: Option<Arc<str>>,
-    /// The member that assigns.
+    /// The member that assigns; `None` with members if nobody has assigned yet, since the group has only just become a
+    /// classic one.
     pub leader: Option<Arc<str>>,
     /// When the group came into its state, milliseconds since 1970; -1 if that is not known.
     pub state_timestamp: i64,

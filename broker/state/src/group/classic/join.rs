@@ -164,7 +164,14 @@ impl ClassicGroup {
             Ok(member) => member,
             Err(error) => return refused(error, id),
         };
-        let (id, says_the_same) = (Arc::clone(&member.id), member.says(&joining.protocols));
+        let (id, says_the_same, missed) = (Arc::clone(&member.id), member.says(&joining.protocols), member.missed);
+        if missed && self.is_of_consumers() && joining.protocols.iter().any(|(_, said)| metadata::owns_any(said)) {
+            // Somebody else may have what it still takes for its own: it has to let go of that before it is a member again.
+            return refused(ErrorCode::UnknownMemberId, &id);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.missed = false;
+        }
         let nothing_new = match self.state {
             ClassicState::PreparingRebalance => false,
             ClassicState::CompletingRebalance => says_the_same,
@@ -222,6 +229,7 @@ impl ClassicGroup {
             awaiting_join: Some(ticket),
             awaiting_sync: None,
             is_new: true,
+            missed: false,
         });
         self.rebalance_or_complete(turn);
         Outcome::Parked(ticket)
@@ -273,6 +281,7 @@ impl ClassicGroup {
             protocols: joining.protocols.clone(),
             awaiting_join: Some(ticket),
             awaiting_sync: None,
+            missed: false,
             ..old
         });
         if was_leader {
@@ -312,6 +321,7 @@ impl ClassicGroup {
             }
         };
         self.settle_join(id, reply, turn);
+        self.pending_sync.insert(Arc::clone(id));
         if let Some(member) = self.members.get_mut(id) {
             member.is_new = false;
         }
@@ -415,9 +425,10 @@ impl ClassicGroup {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in ids {
             let reply = self.joined(&id, self.is_leader(&id));
-            self.settle_join(&id, reply, turn);
+            let waited = self.settle_join(&id, reply, turn);
             if let Some(member) = self.members.get_mut(&id) {
                 member.is_new = false;
+                member.missed = !waited;
                 turn.await_session(&self.id, &id, session_ms(member));
             }
             self.pending_sync.insert(id);

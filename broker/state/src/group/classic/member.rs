@@ -35,6 +35,8 @@ pub struct Member {
     pub(super) awaiting_sync: Option<Ticket>,
     /// It has not been through a rebalance yet, and may be removed even while it waits for one.
     pub(super) is_new: bool,
+    /// A generation began without it, and it kept its place because it is static.
+    pub(super) missed: bool,
 }
 
 impl Member {
@@ -94,6 +96,7 @@ impl Member {
             awaiting_join: None,
             awaiting_sync: None,
             is_new: false,
+            missed: false,
         }
     }
 }

@@ -14,6 +14,11 @@ pub(super) fn subscribed_topics(metadata: &[u8]) -> Option<Vec<&str>> {
     Some(read::<ConsumerProtocolSubscription<'_>>(metadata)?.topics)
 }
 
+/// Whether a consumer says that it owns partitions (KIP-429).
+pub(super) fn owns_any(metadata: &[u8]) -> bool {
+    read::<ConsumerProtocolSubscription<'_>>(metadata).is_some_and(|said| embedded::owns_any(&said))
+}
+
 /// Whether the others need not know that a static member starts anew: what it said was `before`, is `after` now, and its
 /// leader gave it `assignment`.
 ///

@@ -11,7 +11,7 @@
 //!   '-----------------+--------- somebody joins, leaves or falls silent <------+---------------------------------'
 //! ```
 //!
-//! The behaviour is that of Apache Kafka 4.4. Five things differ, all for the member's good:
+//! The behaviour is that of Apache Kafka 4.4. Eight things differ, all for the member's good:
 //! - JoinGroup that is repeated while the first still waits gets the answer; the first is told REBALANCE_IN_PROGRESS,
 //!   where Kafka leaves it without one.
 //! - A member of protocol type `consumer` to whom the leader gave nothing gets an assignment without partitions, where
@@ -22,6 +22,13 @@
 //! - The first generation after the log was loaded has a number of its own. A generation is written when its leader has
 //!   assigned, so a coordinator that died before may have counted some that nobody remembers but their members, who must
 //!   not be taken for members of a later one. Kafka counts on from what was written.
+//! - A group that was one of the consumer protocol until its last such member went is written without a leader until the
+//!   rebalance that follows has come to its end, and whoever loads it begins that rebalance again. In Kafka a coordinator
+//!   that dies in between leaves what the others had not got with nobody.
+//! - A static member keeps its place when a generation begins without it. If it comes back and says that it still owns
+//!   partitions, it is told UNKNOWN_MEMBER_ID, which makes most clients let go of them and join again under a new id. Kafka takes
+//!   it in, and until its SyncGroup is answered two members have a partition.
+//! - A member whose SyncGroup was not answered yet may not commit, as nobody may before the leader has assigned.
 //! - A group that has only members without an answer to MEMBER_ID_REQUIRED yet is kept, and not written.
 //!
 //! Refused: a member whose metadata are larger than [`METADATA_BYTES_MAX`], and members beyond
@@ -280,12 +287,14 @@ impl ClassicGroup {
         self.watch_sessions(turn);
     }
 
-    /// Listens for every member from now on: the group has just been loaded, or has become a classic one.
+    /// Listens for every member from now on: the group has just been loaded, or has become a classic one. Nobody has
+    /// divided the latter for those who are left, however often it is loaded until they have joined again.
     pub(super) fn watch_sessions(&mut self, turn: &mut Turn<'_>) {
         for member in self.members.values() {
             turn.await_session(&self.id, &member.id, session_ms(member));
         }
-        if self.members.len() > turn.config.max_size {
+        let undivided = self.leader.is_none() && !self.members.is_empty();
+        if undivided || self.members.len() > turn.config.max_size {
             self.prepare_rebalance(turn);
         }
     }
@@ -475,13 +484,14 @@ impl ClassicGroup {
         self.leader.as_deref() == Some(id)
     }
 
-    /// Answers whatever request to join the member has waiting.
-    fn settle_join(&mut self, id: &str, reply: JoinReply, turn: &mut Turn<'_>) {
-        let Some(member) = self.members.get_mut(id) else { return };
-        if let Some(ticket) = member.awaiting_join.take() {
+    /// Answers whatever request to join the member has waiting; false if there is none.
+    fn settle_join(&mut self, id: &str, reply: JoinReply, turn: &mut Turn<'_>) -> bool {
+        let waiting = self.members.get_mut(id).and_then(|member| member.awaiting_join.take());
+        if let Some(ticket) = waiting {
             self.awaiting_join -= 1;
             turn.reply(ticket, GroupReply::Join(reply));
         }
+        waiting.is_some()
     }
 
     fn await_join(&mut self, id: &str, ticket: Ticket, turn: &mut Turn<'_>) {

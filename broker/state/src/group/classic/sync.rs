@@ -184,7 +184,8 @@ impl ClassicGroup {
         if generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
-        if self.state == ClassicState::CompletingRebalance {
+        // Whoever has not heard what this generation gives it commits what it had in another one, which may be somebody else's.
+        if self.state == ClassicState::CompletingRebalance || self.pending_sync.contains(member_id) {
             return Err(ErrorCode::RebalanceInProgress);
         }
         turn.await_session(&self.id, &member.id, session_ms(member));

@@ -9,9 +9,11 @@ use ottla_protocol::messages::leave_group_request::MemberIdentity;
 use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use ottla_protocol::messages::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    SyncGroupRequest, consumer_protocol_assignment, consumer_protocol_subscription,
+    OffsetCommitRequest, SyncGroupRequest, consumer_protocol_assignment, consumer_protocol_subscription,
 };
 use ottla_protocol::{Message, Reader, Uuid, Writer};
+
+mod statics;
 
 const SESSION_MS: i32 = 10_000;
 const REBALANCE_MS: i32 = 60_000;
@@ -213,6 +215,20 @@ impl Room {
         self.take(effect)
     }
 
+    /// How a commit of nothing is answered.
+    fn commit(&mut self, peer: &Peer, generation: i32) -> Result<(), ErrorCode> {
+        let request = OffsetCommitRequest {
+            group_id: "g",
+            generation_id_or_member_epoch: generation,
+            member_id: &peer.id,
+            group_instance_id: peer.instance,
+            ..OffsetCommitRequest::default()
+        };
+        let moment = self.moment();
+        let effect = self.shard.commit_offsets(&request, 9, moment);
+        self.take(effect).map(|_| ())
+    }
+
     fn leave(&mut self, member_id: &str, instance: Option<&str>) -> ErrorCode {
         let request = LeaveGroupRequest {
             group_id: "g",
@@ -255,6 +271,16 @@ impl Room {
         let effect = room.shard.loaded(moment);
         room.take(effect);
         room
+    }
+
+    /// A group of two peers who have joined its first generation: its leader, and the other.
+    fn joined_by_two(&mut self) -> (Peer, Peer) {
+        let (mut one, mut two) = (peer(9), peer(9));
+        let tickets = [self.enter(&mut one), self.enter(&mut two)];
+        self.pass(DELAY_MS * 2);
+        let leads = self.joined(tickets[0]).leader;
+        self.joined(tickets[1]);
+        if *leads == *one.id { (one, two) } else { (two, one) }
     }
 
     /// A group of these peers in its first generation, the first of them its leader, each with its own name assigned.
@@ -458,14 +484,34 @@ fn a_member_that_leaves_is_gone_and_an_empty_group_keeps_its_generation() {
 }
 
 #[test]
+fn nobody_commits_before_it_has_heard_what_the_generation_gives_it() {
+    let mut room = Room::new();
+    let (leader, other) = &room.joined_by_two();
+    assert_eq!(room.commit(leader, 1), Err(ErrorCode::RebalanceInProgress));
+    assert!(matches!(room.sync(leader, 1, &[]), Outcome::Parked(_)));
+    assert_eq!(room.commit(leader, 1), Ok(()));
+    assert_eq!(room.commit(other, 1), Err(ErrorCode::RebalanceInProgress));
+    assert!(matches!(room.sync(other, 1, &[]), Outcome::Now(_)));
+    assert_eq!(room.commit(other, 1), Ok(()));
+    assert_eq!(room.commit(other, 0), Err(ErrorCode::IllegalGeneration));
+    // One that starts anew is answered at once, and has yet to ask for what it is given.
+    let mut room = Room::new();
+    let mut one = static_peer("a");
+    room.stable(&mut [&mut one]);
+    one.id = String::new();
+    let Outcome::Parked(ticket) = room.join(&one) else {
+        panic!("it is a member under a new id");
+    };
+    one.id = room.joined(ticket).member_id.to_string();
+    assert_eq!(room.commit(&one, 1), Err(ErrorCode::RebalanceInProgress));
+    room.sync(&one, 1, &[]);
+    assert_eq!(room.commit(&one, 1), Ok(()));
+}
+
+#[test]
 fn a_member_that_does_not_sync_is_out_when_the_rebalance_timeout_is_over() {
     let mut room = Room::new();
-    let (mut one, mut two) = (peer(9), peer(9));
-    let tickets = [room.enter(&mut one), room.enter(&mut two)];
-    room.pass(DELAY_MS * 2);
-    let leads = room.joined(tickets[0]).leader;
-    room.joined(tickets[1]);
-    let (leader, other) = if *leads == *one.id { (&one, &two) } else { (&two, &one) };
+    let (leader, other) = &room.joined_by_two();
     let Outcome::Parked(ticket) = room.sync(other, 1, &[]) else {
         panic!("it waits for the leader");
     };
@@ -476,103 +522,6 @@ fn a_member_that_does_not_sync_is_out_when_the_rebalance_timeout_is_over() {
     assert_eq!(room.synced(ticket).error, ErrorCode::RebalanceInProgress);
     assert_eq!(room.heartbeat(leader, 1), ErrorCode::UnknownMemberId);
     assert_eq!(room.heartbeat(other, 1), ErrorCode::RebalanceInProgress);
-}
-
-#[test]
-fn a_static_member_comes_back_without_a_rebalance_and_fences_its_old_self() {
-    for version in [8, 9] {
-        let mut room = Room::new();
-        let (mut one, mut two) = (static_peer("a"), static_peer("b"));
-        room.stable(&mut [&mut one, &mut two]);
-        let leader = room.group().leader().unwrap().to_string();
-        let (old, instance) = if leader == one.id { (one, "a") } else { (two, "b") };
-        let back = Peer {
-            version,
-            ..static_peer(instance)
-        };
-        let Outcome::Parked(ticket) = room.join(&back) else {
-            panic!("it waits for its record");
-        };
-        let reply = room.joined(ticket);
-        assert_eq!((reply.error, reply.generation), (ErrorCode::None, 1));
-        assert_ne!(&*reply.member_id, old.id);
-        assert_eq!(reply.skip_assignment, version == 9);
-        assert_eq!(reply.members.len(), if version == 9 { 2 } else { 0 });
-        // Without a word for it in the answer, the member must not take itself for the leader.
-        assert_eq!(*reply.leader == *reply.member_id, version == 9);
-        assert_eq!(room.group().state(), ClassicState::Stable);
-        assert_eq!(room.heartbeat(&old, 1), ErrorCode::FencedInstanceId);
-        assert_eq!(room.leave(&old.id, Some(instance)), ErrorCode::FencedInstanceId);
-        let back = Peer {
-            id: reply.member_id.to_string(),
-            ..back
-        };
-        let Outcome::Now(synced) = room.sync(&back, 1, &[]) else {
-            panic!("a stable group answers at once");
-        };
-        assert_eq!(synced.assignment, old.id.as_bytes(), "it keeps what it had");
-        let mut reloaded = room.reloaded();
-        assert_eq!(reloaded.heartbeat(&back, 1), ErrorCode::None);
-        assert_eq!(reloaded.heartbeat(&old, 1), ErrorCode::FencedInstanceId);
-        assert_eq!(
-            room.leave("", Some(instance)),
-            ErrorCode::None,
-            "an administrator names the instance"
-        );
-    }
-}
-
-fn assignment(partitions: &[i32]) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.i16(0);
-    let assignment = ConsumerProtocolAssignment {
-        assigned_partitions: vec![consumer_protocol_assignment::TopicPartition {
-            topic: "t",
-            partitions: partitions.to_vec(),
-        }],
-        user_data: None,
-    };
-    assignment.encode(&mut writer, 0);
-    writer.into_vec().unwrap()
-}
-
-/// The group's state after a static member that owned `owned` and was assigned `assigned` comes back with `topics`, in the
-/// living shard and in one that has read the log.
-fn after_a_restart(owned: &[i32], assigned: &[i32], topics: &[&str]) -> [ClassicState; 2] {
-    let mut room = Room::new();
-    let mut one = static_peer("a");
-    let mut two = Peer {
-        protocols: vec![("range", subscription_of_owner(&["t", "u"], owned))],
-        ..static_peer("b")
-    };
-    room.stable_with(&mut [&mut one, &mut two], |_| assignment(assigned));
-    let back = Peer {
-        protocols: vec![("range", subscription(topics))],
-        ..static_peer("b")
-    };
-    [room.reloaded(), room].map(|mut room| {
-        let Outcome::Parked(_) = room.join(&back) else {
-            panic!("it waits for its record or for the others");
-        };
-        room.group().state()
-    })
-}
-
-#[test]
-fn a_static_member_that_comes_back_without_what_it_was_to_give_up_makes_the_others_join_again() {
-    let rebalance = [ClassicState::PreparingRebalance; 2];
-    assert_eq!(after_a_restart(&[0, 1], &[0], &["t", "u"]), rebalance);
-    assert_eq!(after_a_restart(&[0, 1], &[], &["t", "u"]), rebalance);
-    let quiet = [ClassicState::Stable; 2];
-    assert_eq!(after_a_restart(&[0, 1], &[0, 1, 2], &["t", "u"]), quiet);
-    assert_eq!(after_a_restart(&[], &[0, 1], &["u", "t"]), quiet);
-}
-
-#[test]
-fn a_static_member_that_comes_back_with_other_topics_makes_the_others_join_again() {
-    let rebalance = [ClassicState::PreparingRebalance; 2];
-    assert_eq!(after_a_restart(&[], &[0], &["t"]), rebalance);
-    assert_eq!(after_a_restart(&[], &[0], &["t", "u", "v"]), rebalance);
 }
 
 #[test]
@@ -596,23 +545,6 @@ fn a_generation_that_died_with_its_coordinator_is_never_counted_again() {
     }
     seen.dedup();
     assert_eq!(seen.len(), 4, "{seen:?}");
-}
-
-#[test]
-fn a_static_member_that_is_replaced_while_it_waits_is_told_so() {
-    let mut room = Room::new();
-    let (mut one, mut newcomer) = (static_peer("a"), peer(9));
-    room.stable(&mut [&mut one]);
-    room.enter(&mut newcomer);
-    // All have joined when the static one does; so let another newcomer keep the rebalance open.
-    room.join(&peer(9));
-    let old = room.enter(&mut one);
-    let Outcome::Parked(new) = room.join(&static_peer("a")) else {
-        panic!("it waits for the others");
-    };
-    assert_eq!(room.joined(old).error, ErrorCode::FencedInstanceId);
-    room.pass(REBALANCE_MS as u64);
-    assert_eq!(room.joined(new).error, ErrorCode::None);
 }
 
 #[test]

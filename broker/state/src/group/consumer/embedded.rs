@@ -37,13 +37,17 @@ pub(super) fn read_subscription(bytes: &[u8], topics: &dyn TopicsImage) -> Resul
     Ok(Subscription {
         topics: message.topics.iter().map(|name| Arc::from(*name)).collect(),
         owned: by_id(owned, topics),
-        claims: message.generation_id >= 0
-            && message
-                .owned_partitions
-                .iter()
-                .any(|owned| !owned.partitions.is_empty()),
+        claims: message.generation_id >= 0 && owns_any(&message),
         rack_id: message.rack_id.filter(|rack| !rack.is_empty()).map(Arc::from),
     })
+}
+
+/// Whether a consumer says that it owns partitions (KIP-429).
+pub(in crate::group) fn owns_any(message: &ConsumerProtocolSubscription<'_>) -> bool {
+    message
+        .owned_partitions
+        .iter()
+        .any(|owned| !owned.partitions.is_empty())
 }
 
 /// What is in the bytes of an assignment.

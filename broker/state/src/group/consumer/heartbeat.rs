@@ -3,7 +3,10 @@
 //! # A heartbeat may come twice
 //! An answer may get lost, and the client sends the same again; some clients even send the very same bytes. Nobody may
 //! lose membership for that:
-//! - Epoch 0 of a member that is in the group already is answered with its epoch and its partitions.
+//! - Epoch 0 of a member that is in the group already is answered with its epoch and its partitions. It says that it owns
+//!   nothing, as such a request must, and may be one that was on its way for long: what the member has to give up is free
+//!   only when a later heartbeat says so. Kafka takes it at its word, and two members may then have one partition. (A client
+//!   that never says again that it owns nothing, because that is nothing new, frees it when its time to give up is over.)
 //! - The epoch before the member's own is accepted if what it owns, when it says so, is among what it was given: it
 //!   does not know its new epoch yet. Until it does it is not taken any further, so it is never two epochs behind.
 //!   (Everything a member could own in its previous epoch is among what it was given: an epoch is only left after
@@ -143,12 +146,13 @@ impl ConsumerGroup {
         let updated = updated(&old, request, client);
 
         let mut operation = Operation::new(self, context);
-        operation.check(&updated, request.owned.as_ref())?;
+        let owned = request.owned.as_ref().filter(|_| !(joining && old.is_known()));
+        operation.check(&updated, owned)?;
         if let Some(previous) = replaces {
             operation.replace(&previous, &old);
         }
         let behind = !joining && request.member_epoch < old.epoch;
-        operation.step(&old, &updated, request.owned.as_ref(), behind);
+        operation.step(&old, &updated, owned, behind);
         let records = operation.records;
 
         let id = &updated.id;

@@ -114,6 +114,11 @@ impl Member {
         self.epoch == STATIC_LEAVE_EPOCH
     }
 
+    /// True for one that the coordinator has taken in under this id and by this protocol, and whose state it understands.
+    pub(crate) fn is_known(&self) -> bool {
+        self.epoch != JOIN_EPOCH && self.state != MemberState::Unknown && self.classic.is_none()
+    }
+
     /// Moves to `epoch` and remembers the one before.
     pub(crate) fn advance_to(&mut self, epoch: i32) {
         self.previous_epoch = self.epoch;

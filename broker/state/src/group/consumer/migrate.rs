@@ -218,7 +218,8 @@ impl ConsumerGroup {
             protocol_type: CONSUMER_PROTOCOL_TYPE.into(),
             generation: self.epoch,
             protocol,
-            leader: staying.first().map(|member| member.id.clone()),
+            // Nobody has divided anything for those who stay: a coordinator that loads this has them join again.
+            leader: None,
             state_timestamp: context.moment.wall_ms,
             members,
         })

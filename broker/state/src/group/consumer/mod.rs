@@ -15,7 +15,7 @@
 //! only ever returned before the first change.
 //!
 //! # Where we go further than Apache Kafka
-//! - A heartbeat that comes twice is harmless, whatever it says: see [`heartbeat`].
+//! - A heartbeat that comes twice is harmless, whatever it says, and a late request to join frees nothing: see [`heartbeat`].
 //! - A regular expression is resolved within the heartbeat that brings it, so a member needs no second one.
 //! - A member of the classic protocol that the group has given up, and that still claims partitions of a generation, is told
 //!   UNKNOWN_MEMBER_ID when it joins. Kafka takes it in as a new one, which consumes on until its SyncGroup is answered.

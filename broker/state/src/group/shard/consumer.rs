@@ -254,10 +254,7 @@ impl GroupShard {
             group: key,
             value: Some(value),
         });
-        let started = self.with_classic(id, moment, |group, turn| {
-            group.watch_sessions(turn);
-            group.prepare_rebalance(turn);
-        });
+        let started = self.with_classic(id, moment, |group, turn| group.watch_sessions(turn));
         records.extend(started.map(|effect| effect.records).unwrap_or_default());
         Some(records)
     }

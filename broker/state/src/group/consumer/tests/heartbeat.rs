@@ -67,6 +67,23 @@ fn joining_twice_is_joining_once() {
 }
 
 #[test]
+fn a_late_request_to_join_frees_nothing_that_the_member_still_has() {
+    let mut world = World::new(&[("maps", 4)]);
+    let all = world.join("a", &["maps"]).assignment.unwrap();
+    world.own("a", 1, &all);
+    assert!(world.join("b", &["maps"]).assignment.unwrap().is_empty());
+    // "a" is to give up two of them and does not know it yet; what it sent long ago over another connection comes now.
+    let keeps = world.of("maps", &[0, 1]);
+    let late = world.join("a", &["maps"]);
+    assert_eq!((late.member_epoch, late.assignment), (1, Some(keeps.clone())));
+    assert_eq!(world.stay("b", 2).assignment.unwrap_or_default(), Partitions::new());
+    assert_eq!(world.stay("a", 1).assignment, Some(keeps.clone()));
+    assert_eq!(world.stay("b", 2).assignment.unwrap_or_default(), Partitions::new());
+    assert_eq!(world.own("a", 1, &keeps).member_epoch, 2);
+    assert_eq!(world.stay("b", 2).assignment, Some(world.of("maps", &[2, 3])));
+}
+
+#[test]
 fn the_same_bytes_again_after_a_lost_answer_are_no_reason_to_fence() {
     let mut world = World::new(&[("maps", 4)]);
     let all = world.join("a", &["maps"]).assignment.unwrap();

@@ -103,6 +103,24 @@ impl Room {
         shard
     }
 
+    /// A group of "new", by the consumer protocol, and then "old", by the classic one, with the generation of the latter.
+    fn of_both_protocols(&mut self) -> i32 {
+        let all = self.beat(&join("new", &["maps"])).unwrap().assignment.unwrap();
+        self.own("new", 1, &all);
+        let joined = self.join_classic("old", None, &[]);
+        let generation = self.joined(joined).generation;
+        self.sync("old", generation, None);
+        generation
+    }
+
+    /// Another coordinator takes over.
+    fn reload(&mut self) {
+        self.shard = self.read();
+        self.shard.handle_topics(Arc::new(self.topics.clone()));
+        let effect = self.shard.loaded(self.moment());
+        self.take(effect);
+    }
+
     fn pass(&mut self, milliseconds: u64) {
         let until = self.now + milliseconds;
         while let Some(at) = self.shard.wake_at().filter(|at| at.0 <= until) {
@@ -375,11 +393,7 @@ fn a_group_stays_classic_where_it_may_not_change() {
 fn the_last_of_the_new_protocol_leaves_a_classic_group_behind() {
     for silent in [false, true] {
         let mut room = Room::new();
-        let all = room.beat(&join("new", &["maps"])).unwrap().assignment.unwrap();
-        room.own("new", 1, &all);
-        let joined = room.join_classic("old", None, &[]);
-        let generation = room.joined(joined).generation;
-        room.sync("old", generation, None);
+        let generation = room.of_both_protocols();
         if silent {
             for _ in 0..3 {
                 room.pass(14_999);
@@ -398,6 +412,24 @@ fn the_last_of_the_new_protocol_leaves_a_classic_group_behind() {
         let synced = room.sync("old", joined.generation, Some(&[0, 1, 2, 3]));
         assert_eq!(assigned(&synced.assignment)["maps"], [0, 1, 2, 3]);
     }
+}
+
+#[test]
+fn the_rebalance_that_makes_a_group_classic_outlives_its_coordinator() {
+    let mut room = Room::new();
+    let generation = room.of_both_protocols();
+    room.beat(&stay("new", LEAVE_EPOCH)).unwrap();
+    assert!(room.is_classic());
+    for _ in 0..2 {
+        room.reload();
+        assert_eq!(room.beat_classic("old", generation), ErrorCode::RebalanceInProgress);
+    }
+    let joined = room.join_classic("old", None, &[]);
+    let joined = room.joined(joined);
+    assert_eq!((joined.error, &*joined.leader), (ErrorCode::None, "old"));
+    room.sync("old", joined.generation, Some(&[0, 1, 2, 3]));
+    room.reload();
+    assert_eq!(room.beat_classic("old", joined.generation), ErrorCode::None);
 }
 
 #[test]

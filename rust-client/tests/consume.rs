@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use ottla::{
@@ -237,15 +238,26 @@ async fn a_consumer_goes_on_when_its_broker_comes_back() {
     let mut consumer = reader(&cluster).assign([("orders", 0)]).build().await.unwrap();
     assert_eq!(numbers(&mut consumer, 10).await.len(), 10);
     cluster.stop().await.unwrap();
-    let cluster = Cluster::builder()
-        .data_dir(dir.path())
-        .port(port)
-        .start()
-        .await
-        .unwrap();
+    let cluster = start_again(dir.path(), port).await;
     write(&cluster, "orders", 10, 20, &[]).await;
     assert_eq!(numbers(&mut consumer, 10).await, (10..20).collect::<Vec<_>>());
     cluster.stop().await.unwrap();
+}
+
+/// A broker on the data and the port that it had.
+async fn start_again(dir: &Path, port: u16) -> Cluster {
+    let started = async {
+        // A connection to somewhere else may have been given the port while nobody listened there.
+        loop {
+            match Cluster::builder().data_dir(dir).port(port).start().await {
+                Ok(cluster) => return cluster,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, started)
+        .await
+        .expect("the port is free again")
 }
 
 /// A leader comes back with less of the log than it has told.
@@ -269,12 +281,7 @@ async fn truncated(policy: &str) -> (tempfile::TempDir, Cluster, Consumer) {
         .unwrap()
         .set_len(kept)
         .unwrap();
-    let cluster = Cluster::builder()
-        .data_dir(dir.path())
-        .port(port)
-        .start()
-        .await
-        .unwrap();
+    let cluster = start_again(dir.path(), port).await;
     (dir, cluster, consumer)
 }
 

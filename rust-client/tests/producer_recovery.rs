@@ -242,7 +242,7 @@ async fn a_request_that_breaks_off_anywhere_is_written_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_never_comes_is_asked_for_again_after_the_request_timeout() {
     let (cluster, _) = start(1).await;
-    let pairs = [("request.timeout.ms", "100"), ("delivery.timeout.ms", "60000")];
+    let pairs = [("request.timeout.ms", "1000"), ("delivery.timeout.ms", "60000")];
     let producer = producer(&cluster, &pairs).await;
     let mut sent = 0;
     for rule in ["drop_request", "drop_response", "duplicate_response"] {
@@ -267,20 +267,15 @@ async fn a_throttled_producer_leaves_the_broker_alone_for_as_long_as_it_was_told
     }
     let wait = Duration::from_millis(300);
     let throttled = cluster.faults().add(Rule::on(ApiKey::Produce).throttle(wait).times(1));
+    let before = Instant::now();
     for ticket in send(&producer, 1..2).await {
         outcome(ticket).await.unwrap();
     }
     assert_eq!(throttled.hits(), 1);
-    let answered = Instant::now();
     let tickets = send(&producer, 2..10).await;
     expect_delivered(&cluster, tickets, 0..10).await;
-    // Not a performance figure: less would be a broken promise, more is a slow machine. The answer had been on its way
-    // for a moment when the ticket completed.
-    assert!(
-        answered.elapsed() >= wait - Duration::from_millis(50),
-        "{:?}",
-        answered.elapsed()
-    );
+    // Not a performance figure: less would be a broken promise, more is a slow machine.
+    assert!(before.elapsed() >= wait, "{:?}", before.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -339,7 +334,7 @@ async fn partitions_that_are_added_are_found_while_records_are_under_way() {
     assert_eq!(outcome(ticket.unwrap().unwrap()).await.unwrap().partition, 2);
     expect_delivered(&cluster, tickets, 0..30).await;
     let error = {
-        let producer = self::producer(&cluster, &[("max.block.ms", "50")]).await;
+        let producer = self::producer(&cluster, &[("max.block.ms", "3000")]).await;
         producer
             .send(Record::to("t").partition(3).value("0"))
             .await

@@ -193,7 +193,7 @@ impl<'a> RecordIter<'a> {
         Ok(summary)
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_record(&mut self) -> Result<Record<'a>, RecordError> {
         let index = self.index;
         let flaw = |flaw| RecordError::InvalidRecord { index, flaw };

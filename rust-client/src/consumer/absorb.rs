@@ -27,8 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) enum Absorbed {
     /// Good as a whole.
     Taken {
-        /// It calls for newer metadata.
-        refresh: bool,
+        news: News,
         /// The session that it was given in, 0 for none.
         session_id: i32,
         /// It told of nothing that was not asked for and, unless the request was partial, of everything that was.
@@ -36,6 +35,33 @@ pub(super) enum Absorbed {
     },
     /// Refused as a whole.
     Refused(Refusal),
+}
+
+/// What an answer leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct News {
+    /// It calls for newer metadata.
+    pub refresh: bool,
+    /// It brought records, or nothing: no place was lost, no partition failed, and none is to be fetched from elsewhere.
+    pub plain: bool,
+}
+
+impl News {
+    pub(super) const NOTHING: News = News {
+        refresh: false,
+        plain: true,
+    };
+    pub(super) const TROUBLE: News = News {
+        refresh: false,
+        plain: false,
+    };
+
+    fn and(self, other: News) -> News {
+        News {
+            refresh: self.refresh || other.refresh,
+            plain: self.plain && other.plain,
+        }
+    }
 }
 
 /// The error of an answer as a whole.
@@ -61,7 +87,7 @@ pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched
         .iter()
         .map(|target| ((&*target.partition.topic, target.partition.partition), target))
         .collect();
-    let (mut refresh, mut fits) = (false, true);
+    let (mut news, mut fits) = (News::NOTHING, true);
     for topic in &response.responses {
         let name = topic_name(fetched, topic.topic, topic.topic_id);
         for data in &topic.partitions {
@@ -69,11 +95,12 @@ pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched
                 fits = false;
                 continue;
             };
-            refresh |= absorb_partition(shared, target, data, &response, fetched, now);
+            news = news.and(absorb_partition(shared, target, data, &response, fetched, now));
         }
     }
     if !fetched.is_partial && !missing.is_empty() {
         fits = false;
+        news.plain = false;
         let mut state = shared.lock();
         for target in missing.into_values() {
             // Left out of the answer: asked for again, but not at once.
@@ -83,7 +110,7 @@ pub(super) fn absorb(shared: &Shared, targets: &[FetchTarget], fetched: &Fetched
         }
     }
     Ok(Absorbed::Taken {
-        refresh,
+        news,
         session_id: response.session_id,
         fits,
     })
@@ -104,7 +131,7 @@ fn absorb_partition(
     response: &FetchResponse<'_>,
     fetched: &Fetched,
     now: Time,
-) -> bool {
+) -> News {
     let code = ErrorCode::from_code(data.error_code).unwrap_or(ErrorCode::UnknownServerError);
     if code == ErrorCode::None {
         let mut state = shared.lock();
@@ -112,21 +139,24 @@ fn absorb_partition(
         // Nobody was asked where they part unless the fetch told an epoch.
         if end != (-1, -1) && target.last_epoch.is_some() {
             diverging(&mut state, target, end, now);
-            return false;
+            return News::TROUBLE;
         }
+        let mut news = News::NOTHING;
         if data.preferred_read_replica >= 0 {
+            news.plain = false;
             let until = now.plus_ms(shared.config.client.metadata_max_age_ms);
             state
                 .preferred
                 .insert(target.partition.clone(), (data.preferred_read_replica, until));
         }
         if let Err(error) = absorb_data(&mut state, shared, target, data, fetched) {
+            news.plain = false;
             state
                 .subscription
                 .handle_fetch_failed(&target.partition, target.fence, now);
             state.report(error.with_broker(fetched.frame.broker()));
         }
-        return false;
+        return news;
     }
     tracing::debug!(partition = %target.partition, error = code.name(), "a partition could not be fetched");
     let leader = Leader {
@@ -144,7 +174,10 @@ fn absorb_partition(
     );
     take_in_refusal(shared, target, code, data.log_start_offset, fetched, now);
     // A leader that does not know its high watermark yet was elected just now: there may be more news.
-    (code.refreshes_metadata() || code == ErrorCode::OffsetNotAvailable) && !newer
+    News {
+        refresh: (code.refreshes_metadata() || code == ErrorCode::OffsetNotAvailable) && !newer,
+        plain: false,
+    }
 }
 
 /// What the error of a partition leads to.

@@ -140,8 +140,8 @@ impl Driver {
                 group::revoke(shared, group, state, partitions);
                 group.stir();
             }
-            Action::Assign { added, all, .. } => {
-                group::assign(shared, group, state, added, &all);
+            Action::Assign { number, added, all, .. } => {
+                group::assign(shared, group, state, number, added, &all);
                 group.stir();
             }
             Action::Lost { partitions, reason } => group::lose(shared, group, state, partitions, reason),
@@ -298,7 +298,18 @@ fn group_error(group: &str, failure: &GroupError) -> Error {
         _ if failure.is_final() => "the consumer stays out of the group until it subscribes anew",
         _ => "the next poll tries again",
     };
-    let error = Error::new(kind, format!("group {group:?}: {failure}; {next}")).with_retriable(!failure.is_final());
+    // What other members do may end these, which Kafka does not count among the retriable ones. The rest of its codes ask for
+    // another setting or for a right.
+    let passes = |code: ErrorCode| {
+        use ErrorCode::{GroupMaxSizeReached, InconsistentGroupProtocol, UnreleasedInstanceId};
+        code.retriable()
+            || matches!(
+                code,
+                GroupMaxSizeReached | InconsistentGroupProtocol | UnreleasedInstanceId
+            )
+    };
+    let retriable = !failure.is_final() && code.is_none_or(passes);
+    let error = Error::new(kind, format!("group {group:?}: {failure}; {next}")).with_retriable(retriable);
     match code {
         Some(code) => error.with_code(code),
         None => error,

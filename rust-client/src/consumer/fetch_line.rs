@@ -16,7 +16,7 @@ use ottla_protocol::messages::FetchRequest;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use ottla_protocol::{ErrorCode, Uuid};
 
-use super::absorb::Absorbed;
+use super::absorb::{Absorbed, News};
 use super::fetcher::Shared;
 use crate::error::{Error, Result};
 use crate::net::Lane;
@@ -117,25 +117,21 @@ impl FetchLine {
         })
     }
 
-    /// Takes in what the answer was. Says whether newer metadata is called for.
+    /// Takes in what the answer was. Says what it leads to.
     ///
     /// # Errors
     /// The fetch failed, and not only for want of its session.
-    pub fn settle_session(&mut self, absorbed: Result<Absorbed>) -> Result<bool> {
+    pub fn settle_session(&mut self, absorbed: Result<Absorbed>) -> Result<News> {
         match absorbed {
-            Ok(Absorbed::Taken {
-                refresh,
-                session_id,
-                fits,
-            }) => {
+            Ok(Absorbed::Taken { news, session_id, fits }) => {
                 self.session.handle_answer(session_id, fits);
-                Ok(refresh)
+                Ok(news)
             }
             Ok(Absorbed::Refused(refusal)) => {
                 let code = ErrorCode::from_code(refusal.code).unwrap_or(ErrorCode::UnknownServerError);
                 if self.session.handle_error(code) {
                     tracing::debug!(broker = %refusal.broker, error = code.name(), "the fetch session is over");
-                    return Ok(false);
+                    return Ok(News::TROUBLE);
                 }
                 Err(Error::from_code(refusal.code, "fetch").with_broker(&refusal.broker))
             }

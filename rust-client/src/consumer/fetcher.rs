@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub arrived: watch::Sender<u64>,
     /// Something changed that may permit a fetch or need a look-up.
     stirred: watch::Sender<u64>,
+    /// Counts what may have made room for those who found none.
+    roomy: watch::Sender<u64>,
     pub closed: watch::Sender<bool>,
 }
 
@@ -89,6 +91,14 @@ impl State {
             .filter(|(node, until)| *until > now && snapshot.node(*node).is_some());
         Some(nearby.map_or(leader.node_id, |(node, _)| *node))
     }
+
+    /// When something may be due that nobody tells of: a partition that failed, or one whose leader is to be asked again
+    /// whether a replica is nearer.
+    fn wake_at(&self, now: Time) -> Option<Time> {
+        let expiries = self.preferred.values().map(|(_, until)| *until);
+        let next = expiries.filter(|until| *until > now);
+        next.chain(self.subscription.wake_at(now)).min()
+    }
 }
 
 /// A fetch that is about to be sent.
@@ -135,6 +145,7 @@ impl Shared {
             }),
             arrived: watch::channel(0).0,
             stirred: watch::channel(0).0,
+            roomy: watch::channel(0).0,
             closed: watch::channel(false).0,
         })
     }
@@ -147,6 +158,12 @@ impl Shared {
     /// Something changed that may permit a fetch or need a look-up.
     pub fn stir(&self) {
         self.stirred.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// There is room in the buffer: whoever found none may fetch now. Wakes nobody who waits for an answer, as most do while
+    /// all goes well.
+    pub fn make_room(&self) {
+        self.roomy.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Something was put into the buffer or the errors, or a position became known.
@@ -172,21 +189,23 @@ async fn direct_forever(shared: &Arc<Shared>) {
     let mut stirred = shared.stirred.subscribe();
     let mut metadata = shared.client.metadata_changed();
     loop {
-        stirred.mark_unchanged();
         if metadata.has_changed().unwrap_or(false) {
             metadata.mark_unchanged();
             absorb_metadata(shared);
+            // Whoever waits for an answer of a node may have to turn to another one.
+            shared.stir();
         }
+        stirred.mark_unchanged();
+        // Taken before anything is looked at, so that nothing becomes due in between and is missed by both.
+        let now = shared.client.now();
         look_up_committed(shared);
         look_up_missing(shared);
         start_fetchers(shared);
-        let wake_at = shared.lock().subscription.wake_at(shared.client.now());
+        let wake_at = shared.lock().wake_at(now);
         tokio::select! {
             _ = stirred.changed() => {}
-            _ = metadata.changed() => {
-                absorb_metadata(shared);
-                shared.stir();
-            }
+            // Taken in at the top.
+            _ = metadata.changed() => metadata.mark_changed(),
             () = sleep_until(&shared.client, wake_at) => {}
         }
     }
@@ -426,16 +445,22 @@ fn start_fetchers(shared: &Arc<Shared>) {
 /// The fetcher of one node.
 async fn fetch_from(shared: &Arc<Shared>, line: &mut FetchLine) {
     let node_id = line.node_id();
-    let mut stirred = shared.stirred.subscribe();
+    let (mut stirred, mut roomy) = (shared.stirred.subscribe(), shared.roomy.subscribe());
     let mut trouble = None;
     let mut turn = 0;
     loop {
         stirred.mark_unchanged();
+        roomy.mark_unchanged();
         match next_for(shared, node_id, turn) {
-            Next::End => return,
+            Next::End => {
+                // By what was known when it looked; the director may have passed over this node meanwhile.
+                shared.stir();
+                return;
+            }
             Next::Wait(at) => {
                 tokio::select! {
                     _ = stirred.changed() => {}
+                    _ = roomy.changed() => {}
                     () = sleep_until(&shared.client, at) => {}
                 }
             }
@@ -443,7 +468,7 @@ async fn fetch_from(shared: &Arc<Shared>, line: &mut FetchLine) {
                 turn += 1;
                 let outcome = tokio::select! {
                     outcome = line.fetch(shared, &plan.targets, plan.granted) => outcome,
-                    () = moved_away(shared, node_id, &plan) => {
+                    () = moved_away(shared, node_id, &plan, &mut stirred) => {
                         Err(Error::new(ErrorKind::Disconnected, "the partitions are fetched from elsewhere now"))
                     }
                 };
@@ -455,8 +480,7 @@ async fn fetch_from(shared: &Arc<Shared>, line: &mut FetchLine) {
 
 /// Returns when nothing of `plan` is to be fetched from this node any more: a node that does not answer must not hold
 /// up partitions that have another leader by now.
-async fn moved_away(shared: &Shared, node_id: i32, plan: &Plan) {
-    let mut stirred = shared.stirred.subscribe();
+async fn moved_away(shared: &Shared, node_id: i32, plan: &Plan, stirred: &mut watch::Receiver<u64>) {
     loop {
         if stirred.changed().await.is_err() {
             return std::future::pending().await;
@@ -525,13 +549,14 @@ fn settle(shared: &Shared, line: &mut FetchLine, plan: &Plan, outcome: Result<Fe
     let mut state = shared.lock();
     state.buffer.release_reservation(plan.granted);
     state.subscription.handle_fetch_ended(&plan.targets);
-    match absorbed {
-        Ok(refresh) => {
+    let plain = match absorbed {
+        Ok(news) => {
             *trouble = None;
             drop(state);
-            if refresh {
+            if news.refresh {
                 shared.client.request_refresh();
             }
+            news.plain
         }
         Err(error) => {
             // A broker that fails us for ever is told once, not with every attempt.
@@ -551,10 +576,15 @@ fn settle(shared: &Shared, line: &mut FetchLine, plan: &Plan, outcome: Result<Fe
             *trouble = Some(error);
             drop(state);
             shared.client.request_refresh();
+            false
         }
-    }
+    };
     shared.arrived();
-    shared.stir();
+    match plain {
+        // Nothing but records: no place to look up, nobody else to fetch from, nothing to wait for.
+        true => shared.make_room(),
+        false => shared.stir(),
+    }
 }
 
 /// What a position outside the log leads to, told and logged.

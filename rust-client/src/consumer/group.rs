@@ -78,7 +78,8 @@ impl Interest {
 /// A step of a rebalance that waits for the application.
 #[derive(Debug)]
 pub(super) enum Step {
-    Assigned(Vec<TopicPartition>),
+    /// The number of the assignment, and what it adds.
+    Assigned(u64, Vec<TopicPartition>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
 }
@@ -313,9 +314,9 @@ pub(super) fn take_steps(shared: &Arc<Shared>, group: &Group) {
             rebalance.into_commits()
         };
         match step {
-            Step::Assigned(partitions) => {
+            Step::Assigned(number, partitions) => {
                 call(&partitions, RebalanceKind::Assigned);
-                group.lock().membership.handle_assigned(shared.client.now());
+                group.lock().membership.handle_assigned(number, shared.client.now());
             }
             Step::Revoked(partitions) => {
                 let commits = call(&partitions, RebalanceKind::Revoked);
@@ -397,18 +398,19 @@ pub(super) fn assign(
     shared: &Shared,
     group: &Group,
     state: &mut GroupState,
+    number: u64,
     added: Vec<TopicPartition>,
     all: &[TopicPartition],
 ) {
     tracing::info!(group = %group.id, assigned = all.len(), added = ?Listed(&added), "the group has assigned partitions");
     if group.is_told(state) && !group.by_events {
-        state.steps.push_back(Step::Assigned(added));
+        state.steps.push_back(Step::Assigned(number, added));
     } else {
         if group.by_events {
             // Polls give nothing before it is taken.
             state.push_event(ConsumerEvent::Assigned(added));
         }
-        state.membership.handle_assigned(shared.client.now());
+        state.membership.handle_assigned(number, shared.client.now());
     }
     shared.lock().subscription.assign(all);
     shared.stir();
@@ -430,7 +432,7 @@ pub(super) fn lose(
     let mut untold: BTreeSet<TopicPartition> = BTreeSet::new();
     for step in std::mem::take(&mut state.steps) {
         match step {
-            Step::Assigned(added) => untold.extend(added),
+            Step::Assigned(_, added) => untold.extend(added),
             Step::Revoked(_) => {}
             lost @ Step::Lost(_) => state.steps.push_back(lost),
         }

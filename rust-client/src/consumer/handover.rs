@@ -122,21 +122,29 @@ impl Consumer {
         let State {
             subscription, buffer, ..
         } = &mut *state;
+        let mut released = false;
         if let Some(open) = reader.open.take() {
             if !subscription.is_current(&open.partition, open.fence) {
                 buffer.release(open.bytes_left());
+                released = true;
             } else if subscription.is_paused(&open.partition) {
                 // Paused in the middle: given back, to be fetched again when it resumes.
                 buffer.release(open.bytes_left());
                 subscription.handle_dropped(&open.partition, open.fence);
+                released = true;
             } else {
                 return Some(open);
             }
         }
-        buffer.discard(|fetch| !subscription.is_current(&fetch.partition, fetch.fence));
-        buffer
-            .take(|fetch| !subscription.is_paused(&fetch.partition))
-            .map(OpenFetch::new)
+        released |= !buffer
+            .discard(|fetch| !subscription.is_current(&fetch.partition, fetch.fence))
+            .is_empty();
+        let next = buffer.take(|fetch| !subscription.is_paused(&fetch.partition));
+        drop(state);
+        if released {
+            self.shared.make_room();
+        }
+        next.map(OpenFetch::new)
     }
 
     /// Moves the position over what a step gave, and lets go of its bytes. Gives the records if they are still wanted.
@@ -181,8 +189,7 @@ impl Consumer {
             }
             Ok(Step::End) => {
                 drop(guard);
-                // Room in the buffer: the fetchers may go on.
-                self.shared.stir();
+                self.shared.make_room();
                 None
             }
             Err(flaw) => {

@@ -194,8 +194,8 @@ fn order(partition: i32) -> Record<'static> {
 
 /// Few enough milliseconds to wait for, in a combination that the configuration allows.
 const SHORT: [(&str, &str); 3] = [
-    ("request.timeout.ms", "200"),
-    ("delivery.timeout.ms", "600"),
+    ("request.timeout.ms", "1000"),
+    ("delivery.timeout.ms", "3000"),
     ("linger.ms", "0"),
 ];
 
@@ -368,12 +368,14 @@ async fn kafka_19012_bytes_of_a_batch_that_ran_out_of_time_reach_no_other_topic(
         _ => healthy(asked),
     })
     .await;
-    let mut pairs = SHORT.to_vec();
-    pairs.extend([
+    let pairs = [
+        ("request.timeout.ms", "200"),
+        ("delivery.timeout.ms", "600"),
+        ("linger.ms", "0"),
         ("buffer.memory", "400000"),
         ("batch.size", "100000"),
         ("reconnect.backoff.ms", "1"),
-    ]);
+    ];
     let producer = producer(&broker, &pairs).await;
     let mut deliveries = Vec::new();
     for i in 0..60 {

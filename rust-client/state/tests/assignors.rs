@@ -55,9 +55,10 @@ fn rejoin(name: &str, members: &mut [GroupMember], divided: &Divided, generation
     }
 }
 
-/// The assignment after as many rebalances as a cooperative group needs to settle.
+/// The assignment after as many rebalances as a cooperative group needs to settle: two as a rule, and at most four, where
+/// what one member gave up is dealt otherwise than it was meant.
 fn settle(name: &str, members: &mut [GroupMember], topics: &TopicImage, generation: &mut i32) -> Divided {
-    for _ in 0..3 {
+    for _ in 0..4 {
         let divided = assignor(name).assign(members, topics).unwrap();
         *generation += 1;
         let gave_up = members.iter().any(|member| {

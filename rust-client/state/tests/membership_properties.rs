@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // what the test did not expect must stop it
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ottla_client_state::assignor::{Assignment, GroupMember, GroupTopic, TopicImage, by_name, codec};
@@ -86,7 +86,10 @@ struct Driver {
     /// What the application has been told that it has.
     has: BTreeSet<TopicPartition>,
     letting_go: Option<Vec<TopicPartition>>,
-    taking_over: bool,
+    /// The number of the assignment that it takes over.
+    taking_over: Option<u64>,
+    /// Such that ended because the application left with nothing in hand: it may still say that it took them over.
+    ended: VecDeque<u64>,
     epoch: i32,
 }
 
@@ -106,7 +109,8 @@ impl Driver {
             under_way: BTreeMap::new(),
             has: BTreeSet::new(),
             letting_go: None,
-            taking_over: false,
+            taking_over: None,
+            ended: VecDeque::new(),
             epoch: 0,
         }
     }
@@ -156,22 +160,27 @@ impl Driver {
                     self.has
                 );
                 self.letting_go = Some(partitions);
-                self.taking_over = false;
+                self.taking_over = None;
             }
-            Action::Assign { added, all, generation } => {
-                assert!(self.letting_go.is_none() && !self.taking_over);
+            Action::Assign {
+                number,
+                added,
+                all,
+                generation,
+            } => {
+                assert!(self.letting_go.is_none() && self.taking_over.is_none());
                 assert_eq!(Some(&generation), self.member.generation().as_ref());
                 for partition in added {
                     assert!(self.has.insert(partition.clone()), "{partition} is added twice");
                 }
                 assert_eq!(self.has.iter().cloned().collect::<Vec<_>>(), all);
-                self.taking_over = true;
+                self.taking_over = Some(number);
             }
             Action::Lost { partitions, .. } => {
                 let has = std::mem::take(&mut self.has);
                 assert_eq!(has.into_iter().collect::<Vec<_>>(), partitions);
                 self.letting_go = None;
-                self.taking_over = false;
+                self.taking_over = None;
             }
             Action::FindCoordinator | Action::RefreshMetadata { .. } | Action::Rebalance { .. } | Action::Fail(_) => {}
         }
@@ -206,9 +215,13 @@ impl Driver {
             Step::Poll => self.member.handle_poll(now),
             Step::Extend(ms) => self.member.handle_extended(now.plus_ms(*ms), now),
             Step::Subscribe(bits) => self.member.handle_subscribed(Subscription::to(chosen(*bits)), now),
-            Step::Unsubscribe => self.member.handle_unsubscribed(now),
+            Step::Unsubscribe => {
+                self.leave_with_nothing();
+                self.member.handle_unsubscribed(now);
+            }
             Step::Close(mode) => {
                 let modes = [LeaveMode::Default, LeaveMode::Leave, LeaveMode::Remain];
+                self.leave_with_nothing();
                 self.member.handle_leave(modes[usize::from(*mode)], now);
             }
             Step::Commit(code, current) => {
@@ -248,8 +261,20 @@ impl Driver {
     }
 
     fn assigned(&mut self) {
-        self.taking_over = false;
-        self.member.handle_assigned(self.now);
+        // In the order in which they were given, as an application does.
+        if let Some(number) = self.ended.pop_front() {
+            let phase = self.member.phase();
+            self.member.handle_assigned(number, self.now);
+            assert_eq!(self.member.phase(), phase, "assignment {number} had ended");
+        } else if let Some(number) = self.taking_over.take() {
+            self.member.handle_assigned(number, self.now);
+        }
+    }
+
+    fn leave_with_nothing(&mut self) {
+        if self.has.is_empty() {
+            self.ended.extend(self.taking_over.take());
+        }
     }
 
     fn metadata(&mut self, bits: u8) {
@@ -341,7 +366,7 @@ impl Driver {
             self.drain();
             if self.letting_go.is_some() {
                 self.revoked();
-            } else if self.taking_over {
+            } else if self.taking_over.is_some() {
                 self.assigned();
             }
             self.drain();

@@ -234,8 +234,9 @@ fn two_nodes(asked: &Asked<'_>, leader: u16, follower: u16) -> Reply {
     asked.answer(&response)
 }
 
-/// A leader that points to the replica on node 2, and that replica, which answers with an error.
-async fn leader_and_follower(error: ErrorCode) -> (FakeBroker, FakeBroker, Arc<Mutex<Vec<Said>>>) {
+/// A leader that points to the replica on node 2 and tells metadata so many times, and that replica, which answers with an
+/// error or with nothing.
+async fn leader_and_follower(error: ErrorCode, tells: usize) -> (FakeBroker, FakeBroker, Arc<Mutex<Vec<Said>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let heard = log.clone();
     // Either is asked for metadata, and both must say the same. Nobody asks the follower before the leader has named it.
@@ -252,6 +253,7 @@ async fn leader_and_follower(error: ErrorCode) -> (FakeBroker, FakeBroker, Arc<M
     .await;
     let port = follower.port;
     let leader = FakeBroker::start(move |asked: &Asked<'_>| match asked.api {
+        ApiKey::Metadata if asked.before >= tells => Reply::Silence,
         ApiKey::Metadata => two_nodes(asked, *ports.get_or_init(|| asked.port), port),
         ApiKey::Fetch if asked.before == 0 => {
             let mut elsewhere = data(0, ErrorCode::None, &[], 10);
@@ -282,7 +284,7 @@ fn asked_once(offset: i64) -> [Said; 2] {
 
 #[tokio::test]
 async fn an_offset_that_a_follower_does_not_have_is_asked_of_the_leader_before_anything_is_reset() {
-    let (leader, _follower, asked) = leader_and_follower(ErrorCode::OffsetOutOfRange).await;
+    let (leader, _follower, asked) = leader_and_follower(ErrorCode::OffsetOutOfRange, usize::MAX).await;
     // Without a policy a reset would be an error.
     let mut consumer = consumer(&leader, &[("auto.offset.reset", "none")]).await;
     consumer.seek(&tp(0), 4).unwrap();
@@ -293,7 +295,7 @@ async fn an_offset_that_a_follower_does_not_have_is_asked_of_the_leader_before_a
 
 #[tokio::test]
 async fn a_replica_that_does_not_know_its_end_yet_is_left_for_the_leader_with_new_metadata() {
-    let (leader, follower, asked) = leader_and_follower(ErrorCode::OffsetNotAvailable).await;
+    let (leader, follower, asked) = leader_and_follower(ErrorCode::OffsetNotAvailable, usize::MAX).await;
     let mut consumer = consumer(&leader, &[]).await;
     // Of the cluster, and of the topic.
     let known = 2;
@@ -307,4 +309,13 @@ async fn a_replica_that_does_not_know_its_end_yet_is_left_for_the_leader_with_ne
     tokio::time::timeout(PATIENCE, asked_again)
         .await
         .expect("new metadata is asked for");
+}
+
+#[tokio::test]
+async fn the_leader_is_asked_again_when_the_time_of_a_replica_nearby_is_over() {
+    // Nobody stirs the consumer by newer metadata.
+    let (leader, _follower, asked) = leader_and_follower(ErrorCode::None, 2).await;
+    let mut consumer = consumer(&leader, &[("metadata.max.age.ms", "300")]).await;
+    assert_eq!(poll(&mut consumer).await.unwrap().len(), 10);
+    assert!(asked.lock().unwrap().len() > 1, "the replica was asked before");
 }

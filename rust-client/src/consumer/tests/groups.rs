@@ -324,7 +324,15 @@ async fn partitions_are_committed_before_they_are_given_up_and_the_application_n
         script.heard.clear();
     }
     // Until the application polls, the partition is kept: its record may be worked on.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until("the rebalance begins", || {
+        consumer.health().group.unwrap().phase == Phase::Revoking
+    })
+    .await;
+    until("it goes on to say that it lives", || {
+        let heard = &script.lock().unwrap().heard;
+        heard.iter().filter(|heard| **heard == "Heartbeat").count() >= 4
+    })
+    .await;
     assert!(!script.lock().unwrap().heard.contains(&"JoinGroup"));
     assert_eq!(consumer.progress()[0].partition, tp(0));
     let records = tokio::time::timeout(PATIENCE, consumer.poll())

@@ -398,7 +398,7 @@ async fn a_broker_that_stops_within_sasl_holds_nobody_up() {
     server.spoil = Spoil::Silence;
     let (broker, _) = sasl_broker(server).await;
     let mut pairs = login(Mechanism::Plain);
-    pairs.push(("request.timeout.ms", "200"));
+    pairs.push(("request.timeout.ms", "2000"));
     let error = refused(&broker.address(), &pairs).await;
     assert_eq!((error.kind(), error.retriable()), (ErrorKind::Timeout, true), "{error}");
     assert!(error.to_string().contains("SASL authentication with PLAIN"), "{error}");

@@ -36,8 +36,13 @@ pub enum Action {
         reason: RebalanceReason,
     },
     /// The assignment of a new generation: start the added ones from their committed offsets, tell the application, then
-    /// call `handle_assigned`. Ends every completed rebalance, even if nothing is added.
+    /// call `handle_assigned` with its number. Ends every completed rebalance, even if nothing is added.
+    ///
+    /// Revoke and Lost end the wait. So does the application that unsubscribes or closes while it has nothing: then the
+    /// next one may come with nothing between. Whoever is still busy with an earlier one does no harm by saying so late.
     Assign {
+        /// Counts the assignments of this member, from 1.
+        number: u64,
         /// What the member did not have before.
         added: Vec<TopicPartition>,
         /// All it has now.

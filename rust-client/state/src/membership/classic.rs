@@ -41,7 +41,7 @@ enum State {
     },
     /// JoinGroup is on the wire. The coordinator keeps the member alive by itself.
     Joining,
-    /// Leads this generation and owes the group an assignment, but does not know all topics yet. Heartbeats continue.
+    /// Leads this generation, which it is to divide or to watch, but does not know all topics yet. Heartbeats continue.
     Assigning { members: Vec<GroupMember>, deadline: Time },
     /// SyncGroup waits to be sent (with these assignments) or is on the wire. Heartbeats continue.
     Syncing {
@@ -97,6 +97,8 @@ pub struct ClassicMembership {
     member_id: Arc<str>,
     generation: i32,
     owned: BTreeSet<TopicPartition>,
+    /// How often it has been given an assignment.
+    assigned: u64,
     /// The last assignment and its generation: what a sticky leader is told, even if it has been let go since.
     previous: Vec<TopicPartition>,
     assigned_in: i32,
@@ -136,6 +138,7 @@ impl ClassicMembership {
             member_id: "".into(),
             generation: NO_GENERATION,
             owned: BTreeSet::new(),
+            assigned: 0,
             previous: Vec::new(),
             assigned_in: NO_GENERATION,
             assignor: None,
@@ -218,8 +221,8 @@ impl ClassicMembership {
     }
 
     /// See [`Membership::handle_assigned`](super::Membership::handle_assigned).
-    pub fn handle_assigned(&mut self, now: Time) {
-        if matches!(self.state, State::TakingOver) {
+    pub fn handle_assigned(&mut self, number: u64, now: Time) {
+        if matches!(self.state, State::TakingOver) && number == self.assigned {
             self.enter(State::Stable, now);
             if let Some(reason) = self.rejoin.take() {
                 self.begin_rejoin(reason, now);
@@ -525,7 +528,9 @@ impl ClassicMembership {
             member_id: self.member_id.clone(),
             epoch: self.generation,
         };
+        self.assigned += 1;
         self.actions.push_back(Action::Assign {
+            number: self.assigned,
             added,
             all: self.previous.clone(),
             generation,

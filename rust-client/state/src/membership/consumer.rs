@@ -108,6 +108,8 @@ pub struct ConsumerMembership {
     member_id: Arc<str>,
     epoch: i32,
     owned: BTreeMap<Numbered, Arc<str>>,
+    /// How often it has been given an assignment.
+    assigned: u64,
     /// What the member is to have; `None` before it was told.
     target: Option<BTreeSet<Numbered>>,
     /// The application has not been told of the target yet.
@@ -149,6 +151,7 @@ impl ConsumerMembership {
             member_id: member_id.into(),
             epoch: JOIN_EPOCH,
             owned: BTreeMap::new(),
+            assigned: 0,
             target: None,
             unannounced: false,
             unreported: false,
@@ -224,8 +227,10 @@ impl ConsumerMembership {
     }
 
     /// See [`Membership::handle_assigned`](super::Membership::handle_assigned).
-    pub fn handle_assigned(&mut self, now: Time) {
-        if let State::TakingOver { all } = &mut self.state {
+    pub fn handle_assigned(&mut self, number: u64, now: Time) {
+        if let State::TakingOver { all } = &mut self.state
+            && number == self.assigned
+        {
             self.owned = std::mem::take(all);
             self.enter(State::Stable, now);
             self.reconcile(now);

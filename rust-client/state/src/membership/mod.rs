@@ -200,9 +200,10 @@ impl Membership {
         either!(self, machine => machine.handle_revoked(now));
     }
 
-    /// The assignment of the last [`Action::Assign`] is taken over.
-    pub fn handle_assigned(&mut self, now: Time) {
-        either!(self, machine => machine.handle_assigned(now));
+    /// The assignment of the [`Action::Assign`] of this number is taken over. Of an earlier one than the last it changes
+    /// nothing.
+    pub fn handle_assigned(&mut self, number: u64, now: Time) {
+        either!(self, machine => machine.handle_assigned(number, now));
     }
 
     /// A sign of life: `max.poll.interval.ms` starts anew.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use ottla_client_state::Time;
 use ottla_client_state::assignor::{self, Assignor, GroupTopic, TopicImage};
 use ottla_client_state::membership::{
-    ConsumerGroupHeartbeatAnswer, Generation, GroupConfig, GroupResponse, JoinGroupAnswer, LeaveMode, Membership,
-    RequestFailure, RequestKind, Subscription, SyncGroupAnswer,
+    Action, ConsumerGroupHeartbeatAnswer, Generation, GroupConfig, GroupResponse, JoinGroupAnswer, LeaveMode,
+    Membership, RequestFailure, RequestKind, Subscription, SyncGroupAnswer,
 };
 use ottla_protocol::Uuid;
 
@@ -21,6 +21,8 @@ use crate::words;
 pub struct Stage {
     member: Membership,
     now: Time,
+    /// The number of the last assignment.
+    assigned: u64,
     out: Vec<String>,
 }
 
@@ -100,6 +102,7 @@ impl Stage {
         Stage {
             member: member(&[]),
             now: Time::ZERO,
+            assigned: 0,
             out: Vec::new(),
         }
     }
@@ -132,7 +135,10 @@ impl Stage {
             "poll" => self.member.handle_poll(now),
             "extend" => self.member.handle_extended(Time(rest[0].parse().unwrap()), now),
             "revoked" => self.member.handle_revoked(now),
-            "assigned" => self.member.handle_assigned(now),
+            "assigned" => {
+                let number = rest.first().map_or(self.assigned, |number| number.parse().unwrap());
+                self.member.handle_assigned(number, now);
+            }
             "fail" => {
                 let kind = request_kind(rest[0]);
                 self.member.handle_failure(kind, failure(rest[1]), now);
@@ -175,6 +181,9 @@ impl Stage {
 
     fn actions(&mut self) {
         while let Some(action) = self.member.next_action(self.now) {
+            if let Action::Assign { number, .. } = action {
+                self.assigned = number;
+            }
             self.out
                 .push(format!("-> {} {}", self.now.0, words::say_action(&action)));
         }

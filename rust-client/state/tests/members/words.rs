@@ -17,7 +17,9 @@ pub fn say_action(action: &Action) -> String {
             format!("refresh metadata of {topics:?}, ids {ids:?}")
         }
         Action::Revoke { partitions, reason } => format!("REVOKE {}: {reason}", list(partitions)),
-        Action::Assign { added, all, generation } => {
+        Action::Assign {
+            added, all, generation, ..
+        } => {
             format!("ASSIGN added {}, all {}, {generation}", list(added), list(all))
         }
         Action::Lost { partitions, reason } => format!("LOST {}: {reason}", list(partitions)),

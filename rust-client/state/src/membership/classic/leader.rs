@@ -24,6 +24,8 @@ pub(super) struct Leading {
     divided: BTreeMap<Arc<str>, GroupTopic>,
     /// Whose partitions these are, as the coordinator told it.
     joined: Vec<JoinedMember>,
+    /// A static leader came back and everything stays as it is (KIP-814): it has only to watch the topics.
+    only_watches: bool,
 }
 
 /// How the leader has divided a generation whose assignment it has not seen yet.
@@ -85,27 +87,15 @@ impl ClassicMembership {
                 .collect(),
             divided: BTreeMap::new(),
             joined,
+            only_watches: answer.skip_assignment,
         });
-        if answer.skip_assignment {
-            // A static leader came back and everything stays as it is (KIP-814); it has only to watch the topics.
-            self.divided();
-            self.enter(
-                State::Syncing {
-                    unsent: Some(Vec::new()),
-                },
-                now,
-            );
+        if !answer.skip_assignment
+            && let Some(assignments) = self.divided_before()
+        {
+            self.sync(assignments, now);
             return;
         }
-        if let Some(assignments) = self.divided_before() {
-            self.enter(
-                State::Syncing {
-                    unsent: Some(assignments),
-                },
-                now,
-            );
-            return;
-        }
+        // Who only watches waits as well: what it takes for the topics that were divided must be all of them.
         let unknown = self.unknown_topics();
         let deadline = now.plus_ms(METADATA_WAIT_MS);
         self.enter(State::Assigning { members, deadline }, now);
@@ -117,6 +107,11 @@ impl ClassicMembership {
                 ids: Vec::new(),
             });
         }
+    }
+
+    fn sync(&mut self, assignments: Vec<(Arc<str>, Bytes)>, now: Time) {
+        let unsent = Some(assignments);
+        self.enter(State::Syncing { unsent }, now);
     }
 
     /// What this very generation was divided into when it was joined before; from now on that is watched over.
@@ -150,6 +145,10 @@ impl ClassicMembership {
         };
         let members = std::mem::take(members);
         self.divided();
+        if self.leading.as_ref().is_some_and(|leading| leading.only_watches) {
+            self.sync(Vec::new(), now);
+            return;
+        }
         let cooperative = self.protocol == RebalanceProtocol::Cooperative;
         match divide(&*assignor, cooperative, &members, &self.topics) {
             Ok(assignments) => {
@@ -159,12 +158,7 @@ impl ClassicMembership {
                     divided: leading.divided.clone(),
                     assignments: assignments.clone(),
                 });
-                self.enter(
-                    State::Syncing {
-                        unsent: Some(assignments),
-                    },
-                    now,
-                );
+                self.sync(assignments, now);
             }
             Err(AssignorError(reason)) => {
                 let name = assignor.name().into();

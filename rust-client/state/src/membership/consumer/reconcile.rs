@@ -70,7 +70,9 @@ impl ConsumerMembership {
             member_id: self.member_id.clone(),
             epoch: self.epoch,
         };
+        self.assigned += 1;
         self.actions.push_back(Action::Assign {
+            number: self.assigned,
             added,
             all: in_order(named(&all)),
             generation,

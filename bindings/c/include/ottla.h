@@ -889,6 +889,22 @@ size_t ottla_batch_len(const ottla_batch *batch);
 int32_t ottla_batch_get(const ottla_batch *batch, size_t index, ottla_message *message, ottla_error **error);
 
 /**
+ * Reads records in a row, the first of them number `first`, from 0: at most `capacity` of them into `messages`. What a call
+ * costs is paid once for all of them, which counts where calls are dear (from Go, PHP, Lua) or records are small.
+ *
+ * `messages[0].struct_size` is the size of each; OTTLA_MESSAGE_INIT sets it. `*count` is how many were read: fewer than
+ * `capacity` only at the end of the batch, 0 when `first` is its length.
+ *
+ * Ownership: as ottla_batch_get(). Errors: OTTLA_ERROR_ARGUMENT.
+ */
+int32_t ottla_batch_messages(const ottla_batch *batch,
+                             size_t first,
+                             ottla_message *messages,
+                             size_t capacity,
+                             size_t *count,
+                             ottla_error **error);
+
+/**
  * Reads the headers of record number `index` in their order: at most `capacity` of them into `headers`.
  *
  * `*count` is how many were written: fewer than the message's `header_count` if the capacity is less, or if one has a key

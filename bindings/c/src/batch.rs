@@ -97,6 +97,25 @@ impl ottla_batch {
     }
 
     #[inline]
+    fn message(&self, record: &RecordView<'_>, struct_size: usize) -> ottla_message {
+        ottla_message {
+            struct_size,
+            topic: self.topic(record),
+            key: view(record.key()),
+            value: view(record.value()),
+            offset: record.offset(),
+            timestamp_ms: record.timestamp(),
+            header_count: record.header_count(),
+            partition: record.topic_partition().partition,
+            timestamp_type: match record.timestamp_type() {
+                TimestampType::LogAppendTime => ottla_timestamp_type::OTTLA_TIMESTAMP_LOG_APPEND_TIME,
+                _ => ottla_timestamp_type::OTTLA_TIMESTAMP_CREATE_TIME,
+            },
+            leader_epoch: record.leader_epoch(),
+        }
+    }
+
+    #[inline]
     fn topic(&self, record: &RecordView<'_>) -> *const c_char {
         let topic = self
             .topic_of_run
@@ -128,22 +147,42 @@ pub unsafe extern "C" fn ottla_batch_get(
         let batch = given.read(batch, "batch")?;
         let size = given.size_of(message, "message")?;
         let record = batch.record(index)?;
-        let value = ottla_message {
-            struct_size: size,
-            topic: batch.topic(&record),
-            key: view(record.key()),
-            value: view(record.value()),
-            offset: record.offset(),
-            timestamp_ms: record.timestamp(),
-            header_count: record.header_count(),
-            partition: record.topic_partition().partition,
-            timestamp_type: match record.timestamp_type() {
-                TimestampType::LogAppendTime => ottla_timestamp_type::OTTLA_TIMESTAMP_LOG_APPEND_TIME,
-                _ => ottla_timestamp_type::OTTLA_TIMESTAMP_CREATE_TIME,
-            },
-            leader_epoch: record.leader_epoch(),
+        given.write_sized(message, size, || batch.message(&record, size));
+        Ok(())
+    })
+}
+
+/// Reads records in a row, the first of them number `first`, from 0: at most `capacity` of them into `messages`. What a call
+/// costs is paid once for all of them, which counts where calls are dear (from Go, PHP, Lua) or records are small.
+///
+/// `messages[0].struct_size` is the size of each; OTTLA_MESSAGE_INIT sets it. `*count` is how many were read: fewer than
+/// `capacity` only at the end of the batch, 0 when `first` is its length.
+///
+/// Ownership: as ottla_batch_get(). Errors: OTTLA_ERROR_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_messages(
+    batch: *const ottla_batch,
+    first: usize,
+    messages: *mut ottla_message,
+    capacity: usize,
+    count: *mut usize,
+    error: *mut *mut ottla_error,
+) -> i32 {
+    ffi!(error, |given| {
+        let batch = given.read(batch, "batch")?;
+        let count = given.out(count, "count")?;
+        let size = match capacity {
+            0 => 0,
+            _ => given.size_of(messages, "messages")?,
         };
-        given.write_sized(message, size, &value);
+        let records = batch.records.range(first..first.saturating_add(capacity));
+        let records = records.ok_or_else(|| batch.no_record(first))?;
+        let mut at = messages;
+        *count = records.len();
+        for record in records {
+            given.write_sized(at, size, || batch.message(&record, size));
+            at = at.wrapping_byte_add(size);
+        }
         Ok(())
     })
 }

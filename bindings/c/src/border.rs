@@ -153,10 +153,16 @@ impl Given {
 
     /// Writes a structure that begins with its size: as much of it as the caller has room for, but not the size itself.
     #[inline]
-    pub fn write_sized<T: Copy>(self, place: *mut T, size: usize, value: &T) {
-        let bytes = size.min(size_of::<T>());
-        // SAFETY: `size` bytes are the caller's word (see `size_of`), both are plain data.
-        unsafe { std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), place.cast::<u8>(), bytes) };
+    pub fn write_sized<T: Copy>(self, place: *mut T, size: usize, value: impl FnOnce() -> T) {
+        // As a rule both sides are of one release, and the value is made where it is to be.
+        if size >= size_of::<T>() {
+            // SAFETY: `size` bytes are the caller's word (see `size_of`), and they are plain data.
+            unsafe { place.write(value()) };
+        } else {
+            let value = value();
+            // SAFETY: as above, and `size` is less than `value` has.
+            unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), place.cast::<u8>(), size) };
+        }
     }
 
     /// The size that a structure says it has, in its first field.
@@ -168,10 +174,8 @@ impl Given {
         // SAFETY: `self` is the caller's word; the first field of all such structures is a `size_t`.
         let size = unsafe { *first.cast::<usize>() };
         // The first release had no smaller ones than these; what is far off is memory that nobody has set.
-        if !(MIN_SIZE..=MAX_SIZE).contains(&size) || size % align_of::<usize>() != 0 {
-            return Err(Error::argument(format!(
-                "{what}: struct_size is {size}, not the size of a structure of this library: begin with its _INIT macro"
-            )));
+        if !(MIN_SIZE..=MAX_SIZE).contains(&size) || size % align_of::<T>() != 0 {
+            return Err(is_no_size(size, what));
         }
         Ok(size)
     }
@@ -181,6 +185,14 @@ impl Given {
 const MIN_SIZE: usize = 2 * size_of::<usize>();
 /// None will ever be larger.
 const MAX_SIZE: usize = 4096;
+
+// What is told of a mistake stands apart: its words must not cost those who made none.
+#[cold]
+fn is_no_size(size: usize, what: &str) -> Error {
+    Error::argument(format!(
+        "{what}: struct_size is {size}, not the size of a structure of this library: begin with its _INIT macro"
+    ))
+}
 
 #[cold]
 fn is_null(what: &str) -> Error {

@@ -266,6 +266,10 @@ pub unsafe extern "C" fn ottla_consumer_poll(
                 client.core.arm()?;
             } else {
                 client.core.disarm()?;
+                if polling.are_several() {
+                    // Another one has begun to wait meanwhile, and armed it before we did that.
+                    client.core.arm()?;
+                }
             }
             if woken {
                 return Err(interrupted());

@@ -583,7 +583,7 @@ pub unsafe extern "C" fn ottla_consumer_close_within(
                 unprocessed: told.unprocessed.len(),
                 finished: told.finished,
             };
-            given.write_sized(closed, size, &report);
+            given.write_sized(closed, size, || report);
         }
         told.error.map_or(Ok(()), Err)
     })

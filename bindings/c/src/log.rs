@@ -1,11 +1,11 @@
 //! The library's log, taken by a thread of the program.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use ottla_bindings_core::log::{Level, Line};
-use ottla_bindings_core::{Bell, Error, log};
+use ottla_bindings_core::{Bell, Error, ProcessBell, log, waker};
 
 use crate::border::{c_string, ffi};
 use crate::error::ottla_error;
@@ -48,16 +48,11 @@ pub struct ottla_log_line {
 /// A function of the program that is told lines of the log.
 pub type ottla_log_callback = Option<unsafe extern "C" fn(line: *const ottla_log_line, user_data: *mut c_void)>;
 
-static BELL: OnceLock<Bell> = OnceLock::new();
+static BELL: ProcessBell = ProcessBell::new();
+static STARTED: AtomicBool = AtomicBool::new(false);
 
-fn bell() -> Result<&'static Bell, Error> {
-    match BELL.get() {
-        Some(bell) => Ok(bell),
-        None => {
-            let bell = Bell::new()?;
-            Ok(BELL.get_or_init(|| bell))
-        }
-    }
+fn ring() {
+    BELL.ring();
 }
 
 /// Begins to gather lines of `level` (one of ottla_log_level) and graver, of all clients of the process; later calls change the
@@ -69,7 +64,9 @@ pub unsafe extern "C" fn ottla_log_start(level: i32, error: *mut *mut ottla_erro
     ffi!(error, |given| {
         let number = u8::try_from(level).ok().filter(|level| *level <= Level::Trace as u8);
         let level = number.ok_or_else(|| Error::argument(format!("{level} is none of ottla_log_level")))?;
-        log::start(Level::from_number(level), bell()?.waker());
+        BELL.get()?;
+        log::start(Level::from_number(level), waker(ring as fn()));
+        STARTED.store(true, Ordering::Release);
         Ok(())
     })
 }
@@ -77,7 +74,10 @@ pub unsafe extern "C" fn ottla_log_start(level: i32, error: *mut *mut ottla_erro
 /// A file descriptor that is readable while there are lines to poll; -1 before ottla_log_start(). Do not read or close it.
 #[unsafe(no_mangle)]
 pub extern "C" fn ottla_log_fd() -> c_int {
-    BELL.get().map_or(-1, Bell::fd)
+    match STARTED.load(Ordering::Acquire) {
+        true => BELL.get().map_or(-1, Bell::fd),
+        false => -1,
+    }
 }
 
 /// Tells the lines that have gathered to `callback`, in this thread, and returns how many. Never waits. A NULL callback drops
@@ -86,7 +86,7 @@ pub extern "C" fn ottla_log_fd() -> c_int {
 /// Threads: any; the callback is never called by a thread of the library. It must not leave by longjmp or a C++ exception.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_log_poll(callback: ottla_log_callback, user_data: *mut c_void) -> usize {
-    if let Some(bell) = BELL.get() {
+    if let Ok(bell) = BELL.get() {
         bell.silence();
     }
     let lines = log::take();

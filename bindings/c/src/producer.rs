@@ -364,7 +364,7 @@ pub unsafe extern "C" fn ottla_producer_poll(
                 // SAFETY: the program gave the function and its argument for this.
                 Some(call) => unsafe { call(report, callback.user_data) },
                 None => {
-                    given.write_sized(at, size, report);
+                    given.write_sized(at, size, || *report);
                     at = at.wrapping_byte_add(size);
                 }
             }
@@ -509,7 +509,7 @@ fn write_counts(given: Given, counts: *mut ottla_counts, counted: Flushed) -> Re
         unknown: counted.unknown,
         pending: counted.pending,
     };
-    given.write_sized(counts, size, &value);
+    given.write_sized(counts, size, || value);
     Ok(())
 }
 

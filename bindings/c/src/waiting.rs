@@ -7,7 +7,6 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use ottla_bindings_core::{Bell, Error, Kind, wait};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::handles::Place;
 
@@ -54,12 +53,10 @@ pub(crate) fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "the wait was ended from elsewhere")
 }
 
-/// Waits until the bell rings, or until the deadline. May return for nothing.
+/// Waits until the bell rings, or until the deadline. May return for nothing: an interrupted system call is no end of the
+/// waiting, and the caller looks at the clock anyway.
 pub(crate) fn on_bell(bell: &Bell, deadline: Deadline) {
-    let fd = bell.as_fd();
-    let timeout = deadline.left().and_then(|left| Timespec::try_from(left).ok());
-    // EINTR is no end of the waiting, and the caller looks at the clock anyway.
-    let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref());
+    bell.wait(deadline.left());
 }
 
 /// Waits for a future, until the deadline or until somebody wakes the client at `place`. `what` is its name in the error.

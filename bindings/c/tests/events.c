@@ -186,6 +186,10 @@ static void wake_ups(ottla_cluster *cluster) {
     FAILS(OTTLA_ERROR_INTERRUPTED, "ended", ottla_producer_flush(wakes.producer, -1, NULL, &error));
     interrupted_producer = NULL;
     OK(ottla_cluster_clear_faults(cluster, &error));
+    /* What was sent is in the log before somebody looks for its end. */
+    while (batch == NULL) OK(ottla_consumer_poll(wakes.consumer, 30000, &batch, &error));
+    ottla_batch_free(batch);
+    batch = NULL;
 
     ottla_consumer *quiet = consumer_at_end(cluster);
     action.sa_handler = only_seen;
@@ -261,6 +265,18 @@ static void full_buffer(ottla_cluster *cluster) {
     CHECK(ottla_producer_free(producer) == OTTLA_OK);
 }
 
+/* Until one request is on its way. */
+static void await_request(ottla_producer *producer) {
+    for (int under_way = 0; under_way != 1;) {
+        char *metrics = NULL;
+        OK(ottla_producer_metrics(producer, &metrics, &error));
+        const char *value = strstr(metrics, "\nottla_producer_requests_in_flight{");
+        CHECK(value != NULL && (value = strstr(value, "} ")) != NULL);
+        under_way = atoi(value + 2);
+        ottla_string_free(metrics);
+    }
+}
+
 /* What failed says why, and whether it may have been written; close returns in time with everything told. */
 static void faults(ottla_cluster *cluster) {
     ottla_config *config = config_of(cluster);
@@ -300,6 +316,7 @@ static void faults(ottla_cluster *cluster) {
     send_one(producer, &opaque);
     FAILS(OTTLA_ERROR_TIMEOUT, "not settled", ottla_producer_flush(producer, 50, &counts, &error));
     CHECK(counts.pending == 1);
+    await_request(producer);
     OK(ottla_producer_close(producer, 50, &counts, &error));
     CHECK(counts.unknown >= 1);
     OK(ottla_producer_poll(producer, &report, 1, 0, &count, &error));

@@ -1,6 +1,7 @@
 /* What a program must not do, done: every case is an error, and none a crash. Run under valgrind and sanitizers as well. */
 #include "check.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -148,6 +149,8 @@ static void wrong_arguments(ottla_producer *producer, ottla_consumer *consumer, 
     FAILS(OTTLA_ERROR_ARGUMENT, "partitions is NULL", ottla_consumer_assign(consumer, NULL, 1, &error));
     ottla_message message = OTTLA_MESSAGE_INIT;
     FAILS(OTTLA_ERROR_ARGUMENT, "batch is NULL", ottla_batch_get(NULL, 0, &message, &error));
+    size_t read = 0;
+    FAILS(OTTLA_ERROR_ARGUMENT, "batch is NULL", ottla_batch_messages(NULL, 0, &message, 1, &read, &error));
     FAILS(OTTLA_ERROR_ARGUMENT, "99", ottla_log_start(99, &error));
     CHECK(ottla_kind_name(OTTLA_OK) == NULL && strcmp(ottla_kind_name(OTTLA_ERROR_QUEUE_FULL), "queue_full") == 0);
 }
@@ -182,7 +185,7 @@ static void closed(ottla_producer *producer, ottla_consumer *consumer) {
     ottla_record record = OTTLA_RECORD_INIT;
     record.topic = "misuse";
     OK(ottla_producer_close(producer, 30000, &counts, &error));
-    CHECK(counts.delivered == 2);
+    CHECK(counts.delivered == 3);
     OK(ottla_producer_close(producer, 30000, &counts, &error));
     FAILS(OTTLA_ERROR_CLOSED, "closed", ottla_producer_send(producer, &record, &error));
     ottla_report reports[8] = {OTTLA_REPORT_INIT};
@@ -201,9 +204,32 @@ static void closed(ottla_producer *producer, ottla_consumer *consumer) {
     CHECK(batch == NULL);
 }
 
+static int readable(int fd, int timeout_ms) {
+    struct pollfd watched = {fd, POLLIN, 0};
+    return poll(&watched, 1, timeout_ms) == 1;
+}
+
+/* A descriptor may be readable for nothing, but not for ever. */
+static void silence(ottla_consumer *consumer, int fd) {
+    for (int polls = 0; readable(fd, 0); polls++) {
+        ottla_batch *some = NULL;
+        OK(ottla_consumer_poll(consumer, 0, &some, &error));
+        ottla_batch_free(some);
+        CHECK(polls < 1000);
+    }
+}
+
 static void forked(ottla_cluster *cluster, ottla_producer *producer, ottla_consumer *consumer) {
     char servers[256];
     snprintf(servers, sizeof servers, "%s", ottla_cluster_bootstrap_servers(cluster));
+    /* The parent watches both: reports that it has not taken yet, and a consumer that has nothing. */
+    int reports = ottla_producer_fd(producer), records = ottla_consumer_fd(consumer);
+    ottla_record told = OTTLA_RECORD_INIT;
+    told.topic = "misuse";
+    told.opaque = servers;
+    OK(ottla_producer_send(producer, &told, &error));
+    CHECK(readable(reports, 30000));
+    silence(consumer, records);
     fflush(NULL);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -214,6 +240,9 @@ static void forked(ottla_cluster *cluster, ottla_producer *producer, ottla_consu
         FAILS(OTTLA_ERROR_FORKED, "fork", ottla_producer_send(producer, &record, &error));
         FAILS(OTTLA_ERROR_FORKED, "fork", ottla_producer_flush(producer, -1, NULL, &error));
         FAILS(OTTLA_ERROR_FORKED, "fork", ottla_consumer_poll(consumer, -1, &batch, &error));
+        ottla_report report = OTTLA_REPORT_INIT;
+        size_t count = 0;
+        FAILS(OTTLA_ERROR_FORKED, "fork", ottla_producer_poll(producer, &report, 1, 0, &count, &error));
         FAILS(OTTLA_ERROR_FORKED, "fork", ottla_cluster_disconnect_all(cluster, &error));
         CHECK(ottla_producer_free(producer) == OTTLA_OK);
         CHECK(ottla_consumer_free(consumer) == OTTLA_OK);
@@ -232,6 +261,13 @@ static void forked(ottla_cluster *cluster, ottla_producer *producer, ottla_consu
     }
     int status = -1;
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    /* What the child did with its copies neither rang the parent's descriptors nor silenced them. */
+    CHECK(readable(reports, 0));
+    silence(consumer, records);
+    ottla_report report = OTTLA_REPORT_INIT;
+    size_t count = 0;
+    OK(ottla_producer_poll(producer, &report, 1, 0, &count, &error));
+    CHECK(count == 1 && report.opaque == servers);
 }
 
 int main(int argc, char **argv) {

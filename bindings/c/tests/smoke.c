@@ -92,6 +92,19 @@ static void read_first(ottla_batch *batch) {
     CHECK(message.key.data == NULL && message.value.data != NULL && message.value.len == 0);
     FAILS(OTTLA_ERROR_ARGUMENT, "no record 4", ottla_batch_get(batch, 4, &message, &error));
 
+    /* Several at once: as many as there is room for, then what is left, then none. */
+    ottla_message messages[3] = {OTTLA_MESSAGE_INIT};
+    OK(ottla_batch_messages(batch, 0, messages, 3, &count, &error));
+    CHECK(count == 3 && is(messages[0].key, "truck-7") && is(messages[1].key, "truck-8") && messages[2].offset == 2);
+    CHECK(messages[2].struct_size == sizeof *messages && messages[0].header_count == 2);
+    OK(ottla_batch_messages(batch, 3, messages, 3, &count, &error));
+    CHECK(count == 1 && messages[0].offset == 3 && messages[1].offset == 1);
+    OK(ottla_batch_messages(batch, 4, messages, 3, &count, &error));
+    CHECK(count == 0);
+    OK(ottla_batch_messages(batch, 0, NULL, 0, &count, &error));
+    CHECK(count == 0);
+    FAILS(OTTLA_ERROR_ARGUMENT, "no record 5", ottla_batch_messages(batch, 5, messages, 3, &count, &error));
+
     ottla_topic_partition partition;
     int64_t next = -1;
     OK(ottla_batch_next_offsets(batch, &partition, &next, 1, &count, &error));

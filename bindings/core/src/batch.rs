@@ -24,6 +24,8 @@ struct Run {
     bytes: Bytes,
     timestamp_type: TimestampType,
     leader_epoch: i32,
+    /// The numbers of its records.
+    numbers: Range<usize>,
     /// How far the partition is after all of them.
     handed: HandedOffset,
 }
@@ -84,6 +86,7 @@ impl Batch {
         };
         for (number, run) in (0_u32..).zip(records.runs()) {
             let bytes = run.bytes();
+            let first = batch.index.len();
             batch
                 .index
                 .extend(run.iter().map(|record| entry(number, bytes, &record)));
@@ -92,6 +95,7 @@ impl Batch {
                 bytes: bytes.clone(),
                 timestamp_type: run.timestamp_type(),
                 leader_epoch: run.leader_epoch(),
+                numbers: first..batch.index.len(),
                 handed: run.handed(),
             });
         }
@@ -119,7 +123,19 @@ impl Batch {
 
     /// All records.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordView<'_>> {
-        self.index.iter().map(|entry| RecordView {
+        self.views(&self.index)
+    }
+
+    /// Those of the records with these numbers that there are; `None` if even the first one is beyond the end.
+    #[inline]
+    pub fn range(&self, range: Range<usize>) -> Option<impl ExactSizeIterator<Item = RecordView<'_>>> {
+        let end = range.end.min(self.index.len());
+        Some(self.views(self.index.get(range.start..end.max(range.start))?))
+    }
+
+    #[inline]
+    fn views<'a>(&'a self, entries: &'a [Entry]) -> impl ExactSizeIterator<Item = RecordView<'a>> {
+        entries.iter().map(|entry| RecordView {
             // Every entry was made with its run.
             run: &self.runs[entry.run as usize],
             entry,
@@ -134,21 +150,15 @@ impl Batch {
     /// How far each partition is once the records with these numbers are processed, and those before them.
     pub fn handed(&self, range: Range<usize>) -> Vec<HandedOffset> {
         let mut handed: Vec<HandedOffset> = Vec::new();
-        let mut last_run = None;
-        for at in range.rev() {
-            let Some(entry) = self.index.get(at) else { continue };
-            if last_run.replace(entry.run) == Some(entry.run) {
+        for run in self.runs.iter().rev() {
+            let (first, end) = (run.numbers.start.max(range.start), run.numbers.end.min(range.end));
+            if first >= end || handed.iter().any(|known| *known.topic_partition() == run.partition) {
                 continue;
             }
-            let Some(run) = self.runs.get(entry.run as usize) else {
-                continue;
-            };
-            if handed.iter().any(|known| *known.topic_partition() == run.partition) {
-                continue;
-            }
-            let after = self.index.get(at + 1).filter(|next| next.run == entry.run);
-            handed.push(match after {
-                Some(_) => run.handed.clone().before(entry.offset + 1),
+            // A run is done with its last record, and what lies behind that in its batch is done with it.
+            let last = self.index.get(end - 1).filter(|_| end < run.numbers.end);
+            handed.push(match last {
+                Some(last) => run.handed.clone().before(last.offset + 1),
                 None => run.handed.clone(),
             });
         }
@@ -163,15 +173,14 @@ impl Batch {
     /// For every partition here the offset after its last record.
     pub fn next_offsets(&self) -> Vec<(TopicPartition, i64)> {
         let mut next: Vec<(TopicPartition, i64)> = Vec::new();
-        for record in self.iter() {
-            let after = record.offset() + 1;
-            match next
-                .iter_mut()
-                .rev()
-                .find(|(partition, _)| partition == record.topic_partition())
-            {
+        for run in &self.runs {
+            let Some(last) = self.index.get(run.numbers.clone()).and_then(<[Entry]>::last) else {
+                continue;
+            };
+            let after = last.offset + 1;
+            match next.iter_mut().rev().find(|(partition, _)| *partition == run.partition) {
                 Some((_, known)) => *known = after.max(*known),
-                None => next.push((record.topic_partition().clone(), after)),
+                None => next.push((run.partition.clone(), after)),
             }
         }
         next

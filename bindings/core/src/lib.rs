@@ -47,7 +47,7 @@ mod tests;
 
 pub use admin::Admin;
 pub use batch::{Batch, RecordView, Span};
-pub use bell::Bell;
+pub use bell::{Bell, ProcessBell};
 #[cfg(feature = "broker")]
 pub use cluster::Cluster;
 pub use consumer::{Consumer, Polled};

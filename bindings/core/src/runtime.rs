@@ -20,7 +20,7 @@ use crate::error::Error;
 const THREADS: usize = 2;
 
 /// Runtimes that a line of forks can have, one for each process in it that uses a client before it forks again.
-const FORKS: usize = 256;
+pub(crate) const FORKS: usize = 256;
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static RUNTIMES: [OnceLock<std::io::Result<Runtime>>; FORKS] = [const { OnceLock::new() }; FORKS];
@@ -37,11 +37,7 @@ pub fn generation() -> u32 {
 /// Its threads cannot be started, or the process is the child of too many forks.
 pub fn runtime() -> Result<&'static Runtime, Error> {
     watch_forks();
-    let slot = RUNTIMES.get(generation() as usize).ok_or_else(|| {
-        Error::runtime(format!(
-            "this process is the result of more than {FORKS} forks in a row"
-        ))
-    })?;
+    let slot = RUNTIMES.get(generation() as usize).ok_or_else(too_many_forks)?;
     let start = || {
         Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -55,8 +51,14 @@ pub fn runtime() -> Result<&'static Runtime, Error> {
         .map_err(|error| Error::runtime(format!("the threads of the client cannot be started: {error}")))
 }
 
+pub(crate) fn too_many_forks() -> Error {
+    Error::runtime(format!(
+        "this process is the result of more than {FORKS} forks in a row"
+    ))
+}
+
 /// Has the child of a fork know that it is one.
-fn watch_forks() {
+pub(crate) fn watch_forks() {
     static ONCE: Once = Once::new();
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);

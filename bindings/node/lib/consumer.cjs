@@ -12,6 +12,8 @@ const { Listeners, camel, committedOf, handedRows, offsetRows, closedOf, eventOf
 
 /** Milliseconds after which other things of the program get a turn, however many records there are. */
 const TURN = 2
+/** Milliseconds after which the native half hears how many messages are processed that are handed over one by one; it would not do more with it. */
+const TELL = 50
 const BEGINNING = -2
 const END = -1
 
@@ -31,6 +33,8 @@ class Consumer {
   // In a group: who is told, and whether records one by one tell how far they are.
   #listeners
   #inGroup = false
+  #done = 0
+  #toldAt = 0
   /** What closing told, or will tell. */
   #last = null
   // Those who wait for records.
@@ -109,9 +113,21 @@ class Consumer {
 
   #takeMessage () {
     const place = this.#at++
-    // Who asks for this one is done with those before it.
-    if (this.#inGroup) this.#native.processed(this.#numberOf(place))
+    if (this.#inGroup) {
+      // Who asks for this one is done with those before it.
+      this.#done = this.#numberOf(place)
+      const now = performance.now()
+      if (now - this.#toldAt >= TELL) {
+        this.#toldAt = now
+        this.#settle()
+      }
+    }
     return new Message(this.#store, this.#picked === null ? place : this.#picked[place])
+  }
+
+  /** Tells how many messages are processed. */
+  #settle () {
+    if (this.#done > 0) this.#native.processed(this.#done)
   }
 
   #takeBatch (most) {
@@ -151,7 +167,7 @@ class Consumer {
       if (polled !== undefined) {
         this.#store = new Store(polled, this.#topicOf)
         this.#picked = null
-        this.#at = 0
+        this.#at = this.#done = 0
         this.#length = this.#store.length
         return true
       }
@@ -218,7 +234,9 @@ class Consumer {
   async unsubscribe ({ signal } = {}) {
     await this.#connected(signal)
     await this.#listeners.letGo(this)
-    this.#at = this.#length = 0
+    // A loop may have gone on meanwhile.
+    this.#settle()
+    this.#at = this.#length = this.#done = 0
     await this.#post.ask(id => this.#native.unsubscribe(id), { signal })
   }
 
@@ -272,6 +290,7 @@ class Consumer {
   /** In a group: what was polled and not handed over is read again. */
   #giveBack () {
     if (!this.#inGroup || this.#at >= this.#length) return
+    this.#settle()
     const out = this.#out()
     const firsts = Array.from(this.#drop(() => true), ([topic, partition, offset]) => [topic, partition, String(offset)])
     call(() => this.#native.giveBack(out, JSON.stringify(firsts)))
@@ -432,9 +451,11 @@ class Consumer {
     try {
       if (leaves) await this.#listeners.letGo(this)
     } finally {
+      // A loop may have gone on meanwhile.
+      this.#settle()
       const out = this.#out()
       this.#closed = true
-      this.#at = this.#length = 0
+      this.#at = this.#length = this.#done = 0
       this.#store = null
       if (leaves) this.#last = this.#post.ask(id => this.#native.finish(id, within, out))
       else call(() => this.#native.close())

@@ -63,6 +63,51 @@ test('a body that throws does not count its message', TIMEOUT, async () => {
   assert.deepEqual(await consumer.close(), { committed: [], unprocessed: [], finished: true, error: null })
 })
 
+test('what was processed one by one is committed when the group is left, and by the clock while the loop runs', TIMEOUT, async () => {
+  const world = await filled()
+  const consumer = member(world, { autoCommitIntervalMs: 20 })
+  await take(consumer, 7)
+  await consumer.unsubscribe()
+  assert.equal(await committed(world), 6)
+  await consumer.subscribe([world.name])
+  let count = 0
+  for await (const message of consumer) {
+    assert.ok(message)
+    // Those of the last tenths of a second may be missing, and this one.
+    if (++count === 6) while (await committed(world) < 8) ;
+    if (count === 6) break
+    await new Promise(resolve => setTimeout(resolve, 60))
+  }
+  await consumer.close()
+})
+
+test('what a loop has processed while onRevoked ran is committed as well', TIMEOUT, async () => {
+  for (const how of ['close', 'unsubscribe']) {
+    const { bootstrapServers, name } = await topic(1)
+    const producer = new ottla.Producer({ bootstrapServers, lingerMs: 1 })
+    await producer.sendMany(name, Array.from({ length: 400 }, (_, i) => ({ value: `${i}`, partition: 0 })))
+    await producer.close()
+    const world = { bootstrapServers, name, groupId: `group-${++groups}` }
+    let started, over
+    const enough = new Promise(resolve => { over = resolve })
+    const consumer = member(world, { onRevoked: () => { started = true; return enough } })
+    let ending, count = 0, since = 0
+    for await (const message of consumer) {
+      assert.equal(Number(message.offset), count)
+      if (++count === 20) ending = consumer[how]()
+      if (started && ++since === 30) {
+        over()
+        break
+      }
+      await new Promise(resolve => setTimeout(resolve, 1))
+    }
+    await ending
+    await consumer.close()
+    // Not the last one, whose body has not come to its end when the group was left.
+    assert.equal(await committed(world), count - 1, how)
+  }
+})
+
 test('batches, messages and offsets are committed, and only what is stored if so wished', TIMEOUT, async () => {
   const world = await filled()
   const consumer = member(world, { enableAutoCommit: false, enableAutoOffsetStore: false })
@@ -137,9 +182,10 @@ test('a commit that nobody waits for and a partition that stands still are told'
   const world = await filled()
   const events = []
   const consumer = member(world, { enableAutoCommit: false, stalledPartitionTimeoutMs: 200, onEvent: event => events.push(event) })
-  const told = async kind => {
-    while (!events.some(event => event.kind === kind)) await consumer.poll({ timeout: 50 })
-    return events.find(event => event.kind === kind)
+  const told = async (kind, where = () => true) => {
+    const wanted = event => event.kind === kind && where(event)
+    while (!events.some(wanted)) await consumer.poll({ timeout: 50 })
+    return events.find(wanted)
   }
   while (consumer.assignment === undefined || (await consumer.poll({ timeout: 50 })).length === 0);
   c.fault('api=OffsetCommit error_before=30 times=1')
@@ -151,7 +197,7 @@ test('a commit that nobody waits for and a partition that stands still are told'
   const other = await filled()
   c.fault('api=Fetch error_before=6')
   await consumer.subscribe([other.name])
-  const { progress, partitions: [stalled] } = await told('stalled')
+  const { progress, partitions: [stalled] } = await told('stalled', event => event.partitions[0].topic === other.name)
   c.clearFaults()
   assert.deepEqual([stalled.topic, progress.topic, progress.position], [other.name, other.name, 0n])
   assert.equal(typeof progress.state, 'string')

@@ -3,7 +3,7 @@
 //! In: the wish for lines of the log from a level on, a last chance for records that are under way, a command line. Out: lines,
 //! counts, an exit code. Also the bell for the package's own thread, which calls back and logs.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ottla_bindings_core::log::{self, Level};
@@ -19,7 +19,7 @@ use crate::operation::block;
 const FORKS: usize = 256;
 
 /// A child must not ring its parent's bell, nor wait for its locks: each process of a line has its own.
-static BELLS: [OnceLock<Option<ottla_bindings_core::Bell>>; FORKS] = [const { OnceLock::new() }; FORKS];
+static BELL: ottla_bindings_core::ProcessBell = ottla_bindings_core::ProcessBell::new();
 static PRODUCERS: [Mutex<Vec<Weak<Producer>>>; FORKS] = [const { Mutex::new(Vec::new()) }; FORKS];
 
 /// Producers that nobody has any more, on their way to their end: it tells how many records were lost.
@@ -30,18 +30,9 @@ type Ending = (Arc<Producer>, JoinHandle<u64>);
 /// How long the records of a producer that is forgotten without having been closed may still take.
 const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn bell() -> Option<&'static ottla_bindings_core::Bell> {
-    BELLS
-        .get(generation() as usize)?
-        .get_or_init(|| ottla_bindings_core::Bell::new().ok())
-        .as_ref()
-}
-
 /// Wakes the package's own thread.
 pub(crate) fn ring() {
-    if let Some(bell) = bell() {
-        bell.ring();
-    }
+    BELL.ring();
 }
 
 /// Remembers a producer for the end of the process.
@@ -107,9 +98,9 @@ pub(crate) struct Bell {
 impl Bell {
     #[new]
     fn new() -> PyResult<Self> {
-        bell()
+        BELL.get()
             .map(|inner| Bell { inner: inner.clone() })
-            .ok_or_else(|| PyRuntimeError::new_err("no file descriptor is left for waking the thread of ottla"))
+            .map_err(|_| PyRuntimeError::new_err("no file descriptor is left for waking the thread of ottla"))
     }
 
     /// The descriptor that is readable while it rings.

@@ -206,7 +206,7 @@ fn a_wake_up_that_nobody_waits_for_any_more_is_no_sign_of_life() {
     let keys = [
         ("group.id", "g"),
         ("auto.offset.reset", "earliest"),
-        ("max.poll.interval.ms", "700"),
+        ("max.poll.interval.ms", "3000"),
         // The answer to a fetch would wake it, too.
         ("fetch.max.wait.ms", "29000"),
     ];

@@ -4,6 +4,7 @@
 //! little, at times more than `max.poll.interval.ms` allows.
 
 use ottla_client_state::Time;
+use ottla_client_state::commit::Chosen;
 use ottla_client_state::membership::LeaveMode;
 use rand::RngExt;
 
@@ -34,7 +35,34 @@ impl World {
             }
             false => self.random.random_range(think_ms / 2..=think_ms),
         };
+        if self.plan.commits_by_name && self.random.random_bool(0.3) {
+            let after = self.random.random_range(0..pause.max(1));
+            self.schedule(self.now + after, Event::CommitByName(who));
+        }
         self.schedule(self.now + pause, Event::Poll(who));
+    }
+
+    /// The application has processed a part of what it was handed of a partition, and commits that.
+    pub fn commit_by_name(&mut self, who: ProcessId) {
+        let Some(mut process) = self.take(who) else { return };
+        if let Some(mut handed) = process.handed.pop() {
+            let rest = handed.to;
+            handed.to = self.random.random_range(handed.from..=rest);
+            let (partition, assignment, to) = (handed.partition.clone(), handed.assignment, handed.to);
+            self.process_handed(who, &mut process, &handed, |process, _| {
+                let chosen = Chosen {
+                    offset: to.into(),
+                    assignment: Some(assignment),
+                };
+                process.offsets.handle_committing(&partition, &chosen);
+                process.named.push_back((partition, (assignment, to)));
+            });
+            self.coverage.fault("committed by name");
+            (handed.from, handed.to) = (to, rest);
+            process.handed.push(handed);
+        }
+        self.turn(who, &mut process);
+        self.put(who, process);
     }
 
     fn feed_poll(&mut self, who: ProcessId) {
@@ -43,8 +71,8 @@ impl World {
         self.put(who, process);
         self.feed(who, "poll", 0, |process, now| {
             process.membership.handle_poll(now);
-            if std::mem::take(&mut process.untold) {
-                process.membership.handle_assigned(now);
+            if let Some(number) = process.untold.take() {
+                process.membership.handle_assigned(number, now);
             }
             if let Some(Revocation::AwaitsApplication(partitions)) = process
                 .revocation
@@ -62,28 +90,35 @@ impl World {
 
     /// What was handed over is processed, and may be committed where the partition is still the process's own.
     fn finish_processing(&mut self, who: ProcessId, process: &mut Process) {
-        for Handed {
-            partition,
-            assignment,
-            from,
-            to,
-        } in std::mem::take(&mut process.handed)
-        {
-            let elsewhere = self.held_elsewhere(who, &partition) || self.is_zombie(process);
-            self.topics.process(&partition, from, to, elsewhere);
-            let now = Time(self.now);
-            match process.held.get(&partition) {
-                Some(held) if held.assignment == assignment => {
-                    process.offsets.note(&partition, assignment, to.into(), now);
-                }
-                // Somebody else may have read on from what was committed.
-                _ => self.topics.excuse(&partition, to),
-            }
+        for handed in std::mem::take(&mut process.handed) {
+            self.process_handed(who, process, &handed, |process, now| {
+                let to = handed.to.into();
+                process.offsets.note(&handed.partition, handed.assignment, to, now);
+            });
+        }
+    }
+
+    /// Records are processed; `keep` has them committed if the partition is still the process's own.
+    fn process_handed(
+        &mut self,
+        who: ProcessId,
+        process: &mut Process,
+        handed: &Handed,
+        keep: impl FnOnce(&mut Process, Time),
+    ) {
+        let elsewhere = self.held_elsewhere(who, &handed.partition) || self.is_zombie(process);
+        self.topics
+            .process(&handed.partition, handed.from, handed.to, elsewhere);
+        if process.has(&handed.partition, handed.assignment) {
+            keep(process, Time(self.now));
+        } else {
+            // Somebody else may have read on from what was committed.
+            self.topics.excuse(&handed.partition, handed.to);
         }
     }
 
     fn hand_over(&mut self, process: &mut Process) {
-        let untold = process.untold;
+        let untold = process.untold.is_some();
         for (partition, held) in process.held.iter_mut().filter(|(_, held)| !held.leaving && !untold) {
             let Some(from) = held.position else { continue };
             let available = self.topics.end(partition) - from;
@@ -109,7 +144,7 @@ impl World {
         self.finish_processing(who, &mut process);
         let deadline = self.now + CLOSE_MS;
         process.closing = Some(deadline);
-        process.untold = false;
+        process.untold = None;
         if let Some(Revocation::AwaitsApplication(partitions)) = process
             .revocation
             .take_if(|revocation| matches!(revocation, Revocation::AwaitsApplication(_)))

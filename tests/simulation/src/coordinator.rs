@@ -62,8 +62,10 @@ pub struct Coordinator {
     offsets: BTreeMap<TopicPartition, i64>,
     /// The offsets that somebody was told of.
     acknowledged: BTreeMap<TopicPartition, i64>,
-    /// Offsets that a request of a dead connection has turned back, as they were before.
+    /// Offsets that were turned back because of a request of a dead connection, as they were before.
     pub turned_back: Vec<(TopicPartition, i64)>,
+    /// Whose offset such a request has written last, with the least that it was before or came to be by that.
+    strayed: BTreeMap<TopicPartition, i64>,
     /// The partitions whose offset is still what such requests made of it: nobody has committed since.
     pub left_behind: BTreeSet<TopicPartition>,
     steps: u64,
@@ -87,6 +89,7 @@ impl Coordinator {
             offsets: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             turned_back: Vec::new(),
+            strayed: BTreeMap::new(),
             left_behind: BTreeSet::new(),
             steps: 0,
         }
@@ -283,18 +286,30 @@ impl Coordinator {
                 let partition = TopicPartition::new(Arc::clone(topic), *partition);
                 topics.check_committed(&partition, value.offset);
                 let before = self.offsets.get(&partition).copied();
-                if !stray {
-                    self.left_behind.remove(&partition);
-                }
+                // As far back as whoever reads there may be: it does not know of what came late.
+                let floor = match stray {
+                    true => {
+                        let floor = self.strayed.get(&partition).copied().or(before).unwrap_or(0);
+                        self.strayed.insert(partition.clone(), floor.min(value.offset));
+                        i64::MIN
+                    }
+                    false => {
+                        self.left_behind.remove(&partition);
+                        self.strayed.remove(&partition).or(before).unwrap_or(0)
+                    }
+                };
                 if before > Some(value.offset) {
-                    // Whoever sent it has sent a later one over another connection since. Kafka takes it, too.
+                    // Whoever sent it has sent a later one over another connection since, or it comes after one that was late.
+                    // Kafka takes it, too.
                     assert!(
-                        stray,
+                        value.offset >= floor,
                         "the offset of {partition} went back from {before:?} to {}",
                         value.offset
                     );
                     self.acknowledged.remove(&partition);
-                    self.left_behind.insert(partition.clone());
+                    if stray {
+                        self.left_behind.insert(partition.clone());
+                    }
                     self.turned_back
                         .extend(before.map(|before| (partition.clone(), before)));
                 }
@@ -475,5 +490,8 @@ mod tests {
         assert_eq!(commit(2, 8, true), (Some(8), true));
         assert_eq!(commit(3, 9, true), (Some(9), true));
         assert_eq!(commit(4, 9, false), (Some(9), false));
+        // Nor does whoever reads know of one that was set forward.
+        assert_eq!(commit(5, 10, true), (Some(10), false));
+        assert_eq!(commit(6, 9, false), (Some(9), false));
     }
 }

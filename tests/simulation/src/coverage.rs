@@ -9,7 +9,7 @@ use ottla_protocol::ErrorCode;
 use crate::plan::{KINDS, Kind};
 
 /// What must have happened in some thousands of schedules.
-const EXPECTED: [&str; 22] = [
+const EXPECTED: [&str; 23] = [
     "killed",
     "restarted in good order",
     "restarted by kill",
@@ -27,6 +27,7 @@ const EXPECTED: [&str; 22] = [
     "unsubscribed",
     "rebalance enforced",
     "records produced",
+    "committed by name",
     "processing beyond max.poll.interval.ms",
     "a request carried out for a dead connection",
     "let go without a commit",

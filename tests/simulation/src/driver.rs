@@ -83,7 +83,12 @@ impl World {
                 self.coverage.action("Revoke", reason_name(&reason));
                 self.revoke(process, partitions);
             }
-            Action::Assign { added, all, generation } => {
+            Action::Assign {
+                number,
+                added,
+                all,
+                generation,
+            } => {
                 tell!(
                     self,
                     "{}: assign {} (new: {}), {generation}",
@@ -101,7 +106,7 @@ impl World {
                 );
                 process.assigned_in = Some(generation.epoch);
                 self.ownership_changed = true;
-                self.assign(process, added, &all);
+                self.assign(process, number, added, &all);
             }
             Action::Lost { partitions, reason } => {
                 tell!(self, "{}: lost {}, {reason}", process.name, listed(&partitions));
@@ -134,7 +139,7 @@ impl World {
         });
     }
 
-    fn assign(&mut self, process: &mut Process, added: Vec<TopicPartition>, all: &[TopicPartition]) {
+    fn assign(&mut self, process: &mut Process, number: u64, added: Vec<TopicPartition>, all: &[TopicPartition]) {
         assert!(
             process.revocation.is_none(),
             "{} is given partitions while it revokes",
@@ -160,8 +165,8 @@ impl World {
         assert_eq!(held, all, "{} holds something else than it was assigned", process.name);
         process.look_after = 0;
         match self.plan.told && process.closing.is_none() {
-            true => process.untold = true,
-            false => process.membership.handle_assigned(Time(self.now)),
+            true => process.untold = Some(number),
+            false => process.membership.handle_assigned(number, Time(self.now)),
         }
     }
 
@@ -174,7 +179,7 @@ impl World {
             self.excuse(partition, &held);
         }
         process.revocation = None;
-        process.untold = false;
+        process.untold = None;
     }
 
     /// Records before the position may be processed again if they are not committed.
@@ -192,8 +197,8 @@ impl World {
         process.failed |= error.is_final();
     }
 
-    /// Partitions that were revoked and committed are let go.
-    pub fn let_go(&mut self, process: &mut Process, partitions: &[TopicPartition]) {
+    /// Partitions that were revoked and committed are let go. `tried`: if something is not committed, it could not be.
+    pub fn let_go(&mut self, process: &mut Process, partitions: &[TopicPartition], tried: bool) {
         for partition in partitions {
             let committed = process.offsets.committed(partition);
             let open = !process.uncommitted(|one| one == partition).is_empty();
@@ -202,6 +207,11 @@ impl World {
                 && (open || committed < held.position)
                 && committed != held.position
             {
+                assert!(
+                    tried || !open,
+                    "{} lets go of {partition} and has not tried to commit it",
+                    process.name
+                );
                 self.coverage.fault("let go without a commit");
                 self.excuse(partition, &held);
             }

@@ -16,8 +16,8 @@ use crate::wire::{Commit, FetchOffsets, Request};
 use crate::world::{Event, World, tell};
 
 const RETRY_MS: u64 = 100;
-/// How long an automatic commit is tried.
-const AUTO_COMMIT_MS: u64 = 20_000;
+/// How long a commit is tried that no revocation waits for.
+const COMMIT_MS: u64 = 20_000;
 
 impl World {
     /// Asks for the committed offsets of partitions that have no position.
@@ -96,7 +96,7 @@ impl World {
         self.schedule(process.look_after, Event::Again(who));
     }
 
-    /// Commits for a revocation, or what is due by the clock, unless a commit is under way.
+    /// Commits what the application asked for, for a revocation, or what is due by the clock, unless a commit is under way.
     pub fn commit_what_is_due(&mut self, who: ProcessId, process: &mut Process) {
         if process.committing.is_none() {
             self.begin_commit(who, process);
@@ -108,33 +108,25 @@ impl World {
     }
 
     fn begin_commit(&mut self, who: ProcessId, process: &mut Process) {
+        if let Some(named) = process.named.pop_front() {
+            let open = BTreeMap::from([named]);
+            process.committing = Some(Committing::new(open, Purpose::Application, self.now + COMMIT_MS));
+            return;
+        }
         if let Some(Revocation::Ready(partitions)) = &process.revocation {
             let partitions = partitions.clone();
             let open = process.uncommitted(|partition| partitions.contains(partition));
             process.revocation = Some(Revocation::Committing(partitions.clone()));
             let deadline = self.now + self.plan.max_poll_ms;
-            process.committing = Some(Committing {
-                open,
-                purpose: Purpose::Revocation,
-                deadline: process.closing.map_or(deadline, |closing| closing.min(deadline)),
-                stamp: None,
-                call: None,
-                failures: 0,
-            });
+            let deadline = process.closing.map_or(deadline, |closing| closing.min(deadline));
+            process.committing = Some(Committing::new(open, Purpose::Revocation, deadline));
             return;
         }
         if process.closing.is_some() {
             return;
         }
         if let Some(due) = process.offsets.next_due(Time(self.now)) {
-            process.committing = Some(Committing {
-                open: opened(due),
-                purpose: Purpose::Auto,
-                deadline: self.now + AUTO_COMMIT_MS,
-                stamp: None,
-                call: None,
-                failures: 0,
-            });
+            process.committing = Some(Committing::new(opened(due), Purpose::Auto, self.now + COMMIT_MS));
         } else if let Some(Time(at)) = process.offsets.wake_at()
             && process.auto_alarm != at
         {
@@ -251,7 +243,8 @@ impl World {
         if committing.purpose == Purpose::Revocation
             && let Some(Revocation::Committing(partitions)) = process.revocation.clone()
         {
-            self.let_go(process, &partitions);
+            let tried = committing.stamp.is_some() || committing.failures > 0 || committing.deadline <= self.now;
+            self.let_go(process, &partitions, tried);
         }
     }
 }

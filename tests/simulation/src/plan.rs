@@ -96,12 +96,23 @@ pub struct Plan {
     pub strays: bool,
     /// Answers of one connection keep the order of its requests.
     pub ordered_answers: bool,
+    /// The application also commits by itself what it has processed of a batch so far.
+    pub commits_by_name: bool,
     pub faults: u32,
     pub fault_every_ms: u64,
 }
 
 impl Plan {
-    pub fn draw(random: &mut StdRng) -> Plan {
+    /// The plan of a schedule: what `random` draws, and from the seed itself what came later, so that the stories of the
+    /// other seeds stay what they were.
+    pub fn of(seed: u64, random: &mut StdRng) -> Plan {
+        Plan {
+            commits_by_name: seed % 4 == 2,
+            ..Plan::draw(random)
+        }
+    }
+
+    fn draw(random: &mut StdRng) -> Plan {
         let sticky = assignor::by_name("cooperative-sticky").is_some();
         let kinds: Vec<Kind> = KINDS
             .into_iter()
@@ -141,6 +152,7 @@ impl Plan {
             replication_ms: [0, 0, 20, 400][random.random_range(0..4)],
             strays: random.random_bool(0.4),
             ordered_answers: random.random_bool(0.5),
+            commits_by_name: false,
             faults: random.random_range(2..16),
             fault_every_ms: [300, 2_000, 6_000][random.random_range(0..3)],
         }

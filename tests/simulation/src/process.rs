@@ -53,6 +53,7 @@ pub enum Revocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Auto,
+    Application,
     Revocation,
 }
 
@@ -70,6 +71,20 @@ pub struct Committing {
     pub failures: u32,
 }
 
+impl Committing {
+    /// Nothing is sent yet.
+    pub fn new(open: BTreeMap<TopicPartition, (u64, i64)>, purpose: Purpose, deadline: u64) -> Committing {
+        Committing {
+            open,
+            purpose,
+            deadline,
+            stamp: None,
+            call: None,
+            failures: 0,
+        }
+    }
+}
+
 /// See the head of this file.
 pub struct Process {
     pub name: String,
@@ -85,8 +100,10 @@ pub struct Process {
     pub assigned_in: Option<i32>,
     pub revocation: Option<Revocation>,
     /// An assignment that the application is told of with its next poll.
-    pub untold: bool,
+    pub untold: Option<u64>,
     pub committing: Option<Committing>,
+    /// What the application commits by itself, in order: assignment and offset.
+    pub named: VecDeque<(TopicPartition, (u64, i64))>,
     /// What it has processed and what is committed, as the client keeps it.
     pub offsets: CommitState,
     /// The last time of an automatic commit for which there is an event.
@@ -126,7 +143,7 @@ impl Process {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.phase() == Phase::Stable && self.revocation.is_none() && !self.untold
+        self.phase() == Phase::Stable && self.revocation.is_none() && self.untold.is_none()
     }
 
     /// What is processed and not committed, of partitions that `wanted` accepts.

@@ -3,7 +3,7 @@
 //! Takes a seed. Everything that happens is an [`Event`] with a time; [`World::step`] takes the next. Nothing waits for
 //! anything real, so years of rebalances take seconds, and the same seed always tells the same story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ottla_broker_state::group::GroupConfig;
@@ -40,6 +40,8 @@ pub enum Event {
     Wake(ProcessId, u64),
     /// An application polls.
     Poll(ProcessId),
+    /// An application commits what it has processed of a batch so far.
+    CommitByName(ProcessId),
     /// A driver looks again for what is to be done.
     Again(ProcessId),
     /// A commit is tried again.
@@ -75,6 +77,7 @@ impl Event {
             Event::Answered(call, _) | Event::Failed(call, _) => calls.get(call).map(|call| call.who),
             Event::Wake(who, _)
             | Event::Poll(who)
+            | Event::CommitByName(who)
             | Event::Again(who)
             | Event::CommitAgain(who)
             | Event::Metadata(who)
@@ -130,7 +133,7 @@ pub(crate) use tell;
 impl World {
     pub fn new(seed: u64, tells: bool) -> World {
         let mut random = StdRng::seed_from_u64(seed);
-        let plan = Plan::draw(&mut random);
+        let plan = Plan::of(seed, &mut random);
         let now = 1_000;
         let config = GroupConfig {
             min_session_timeout_ms: 1_000,
@@ -258,6 +261,7 @@ impl World {
             Event::Failed(call, failure) => self.take_failure(who, call, failure),
             Event::Wake(who, at) => self.wake(who, at),
             Event::Poll(who) => self.poll(who),
+            Event::CommitByName(who) => self.commit_by_name(who),
             Event::Again(who) => {
                 if let Some(mut process) = self.take(who) {
                     self.turn(who, &mut process);
@@ -377,8 +381,9 @@ impl World {
             assignments: 0,
             assigned_in: None,
             revocation: None,
-            untold: false,
+            untold: None,
             committing: None,
+            named: VecDeque::new(),
             offsets: CommitState::new(Some(self.plan.auto_commit_ms)),
             auto_alarm: 0,
             looking: None,
@@ -389,7 +394,7 @@ impl World {
             answers: [0; 2],
             cut_until: 0,
             frozen_until: 0,
-            deferred: Default::default(),
+            deferred: VecDeque::new(),
             alarm: None,
             think_ms,
             closing: None,

@@ -18,7 +18,6 @@ const CLASSIC: &str = "broker/state/src/group/classic/mod.rs";
 const JOIN: &str = "broker/state/src/group/classic/join.rs";
 const SYNC: &str = "broker/state/src/group/classic/sync.rs";
 const RECONCILE: &str = "broker/state/src/group/consumer/reconcile.rs";
-const EPOCHS: &str = "broker/state/src/group/consumer/offsets.rs";
 const SHARD: &str = "broker/state/src/group/shard.rs";
 const MEMBER: &str = "rust-client/state/src/membership/classic.rs";
 const ANSWERS: &str = "rust-client/state/src/membership/classic/answers.rs";
@@ -38,13 +37,7 @@ struct Bug {
     wrong: &'static str,
 }
 
-const BUGS: [Bug; 23] = [
-    Bug {
-        name: "a commit of an older generation is taken",
-        file: SYNC,
-        right: "        if generation != self.generation {",
-        wrong: "        if generation > self.generation {",
-    },
+const BUGS: [Bug; 22] = [
     Bug {
         name: "a member's session never ends",
         file: CLASSIC,
@@ -86,12 +79,6 @@ const BUGS: [Bug; 23] = [
         file: RECONCILE,
         right: "if !to_revoke.is_empty() && self.owns_any_of(&to_revoke) {",
         wrong: "if to_revoke.len() > 9 {",
-    },
-    Bug {
-        name: "a commit of an older epoch is taken for any partition",
-        file: EPOCHS,
-        right: "            Some(since) if *since <= epoch => Ok(()),",
-        wrong: "            _ if epoch > 0 => Ok(()),\n            Some(since) if *since <= epoch => Ok(()),",
     },
     Bug {
         name: "an eager member joins again without letting go",
@@ -150,14 +137,20 @@ const BUGS: [Bug; 23] = [
     Bug {
         name: "an offset of an earlier assignment is committed",
         file: APPLICATION,
-        right: "if held.assignment == assignment => {\n                    process.offsets.note(&partition, assignment,",
-        wrong: "if assignment > 0 => {\n                    process.offsets.note(&partition, held.assignment,",
+        right: "if process.has(&handed.partition, handed.assignment) {\n            keep(process, Time(self.now));",
+        wrong: "if let Some(now) = process.held.get(&handed.partition).map(|held| held.assignment) {\n            keep(process, Time(self.now));\n            process.offsets.note(&handed.partition, now, handed.to.into(), Time(self.now));",
     },
     Bug {
         name: "a commit that is acknowledged takes along what was processed meanwhile",
         file: COMMIT,
         right: ".is_some_and(|processed| processed.offset == offset)",
         wrong: ".is_some()",
+    },
+    Bug {
+        name: "an automatic commit takes back what the application has committed by itself",
+        file: COMMIT,
+        right: "            *processed = chosen.offset.clone();",
+        wrong: "            let _ = processed;",
     },
     Bug {
         name: "automatic commits end with the first",

@@ -8,7 +8,8 @@ YARDSTICKS = ["librdkafka", "franz-go"]
 # the same client without and with idempotence: (what, item without, item with)
 IDEMPOTENCE = [("1 partition", "W1a", "W6"), ("6 partitions", "W1b", "W6b")]
 # a package of another language, and what it is compared with
-LANGUAGES = [("python-ottla", "confluent-python"), ("asyncio-ottla", "aiokafka"), ("asyncio-ottla-lots", "aiokafka"), *(("node-ottla", peer) for peer in ("confluent-js", "platformatic-kafka", "kafkajs"))]
+LANGUAGES = [("python-ottla", "confluent-python"), ("asyncio-ottla", "aiokafka"), ("asyncio-ottla-lots", "aiokafka"), *(("node-ottla", peer) for peer in ("confluent-js", "platformatic-kafka", "kafkajs")),
+             *(("ottla-c", peer) for peer in ("librdkafka", "ottla-equal", "ottla"))]
 MISSING = float("nan")
 
 

@@ -115,16 +115,16 @@ static void consume(ottla_config *config, size_t messages) {
     } else {
         must(ottla_consumer_assign_topics(consumer, &topic, 1, 30000, &error), error);
     }
+    ottla_message message[64] = {OTTLA_MESSAGE_INIT};
     size_t got = 0, bytes = 0;
     while (got < messages) {
         ottla_batch *batch = NULL;
         must(ottla_consumer_poll(consumer, 1000, &batch, &error), error);
         size_t count = ottla_batch_len(batch);
         if (count && first == 0) first = now(CLOCK_MONOTONIC);
-        ottla_message message = OTTLA_MESSAGE_INIT;
-        for (size_t i = 0; i < count; i++) {
-            must(ottla_batch_get(batch, i, &message, &error), error);
-            bytes += message.value.len;
+        for (size_t i = 0, read; i < count; i += read) {
+            must(ottla_batch_messages(batch, i, message, sizeof message / sizeof *message, &read, &error), error);
+            for (size_t k = 0; k < read; k++) bytes += message[k].value.len;
         }
         got += count;
         ottla_batch_free(batch);

@@ -53,6 +53,20 @@ fn topics_are_created_listed_described_altered_and_deleted() {
 }
 
 #[test]
+fn the_number_of_partitions_of_the_offsets_topic_stays() {
+    let broker = BrokerProcess::start(&[]);
+    let alter = [
+        "topics",
+        "--alter",
+        "--topic",
+        "__consumer_offsets",
+        "--partitions",
+        "60",
+    ];
+    assert!(failed(broker.ottla(&alter)).contains("cannot be changed"));
+}
+
+#[test]
 fn creating_twice_fails_unless_told_otherwise() {
     let broker = BrokerProcess::start(&[]);
     broker.succeeds(&["topics", "--create", "--topic", "twice"]);
@@ -404,9 +418,9 @@ fn a_record_whose_answer_never_came_is_counted_as_unknown() {
     broker.succeeds(&["topics", "--create", "--topic", "typed", "--partitions", "1"]);
     let limits = [
         "--request-timeout-ms",
-        "300",
+        "3000",
         "--producer-property",
-        "delivery.timeout.ms=700",
+        "delivery.timeout.ms=8000",
     ];
     let mut child = typing(&broker, &limits);
     freeze(&broker.child);

@@ -1,8 +1,8 @@
 //! The readers of the demonstration: a group of two, of which one leaves in the middle.
 //!
 //! In: a cluster, and how many points are to come. Out: what came, by track, in the order in which it was read. Each member has a
-//! partition before anything is written. The second one leaves after its first records: what it has read is committed, and the
-//! first one goes on behind it.
+//! partition before anything is written. The second one leaves after its first hundred records: what it has read is committed, and
+//! the first one goes on behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ const GROUP: &str = "maps";
 const NAMES: [&str; 2] = ["a", "b"];
 /// The number of the member that leaves.
 const LEAVER: usize = 1;
+/// What it reads before.
+const BEFORE_LEAVING: usize = 100;
 /// How long the next thing may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a member may take to leave.
@@ -201,22 +203,25 @@ async fn member(bootstrap: &str, number: usize, telling: mpsc::UnboundedSender<T
         .auto_offset_reset("earliest")
         // A member hears of the others' comings and goings by its heartbeats; a demonstration does not wait 3 seconds for one.
         .set("heartbeat.interval.ms", 50)
-        .max_poll_records(100)
+        // One by one where they are counted: how many a poll gives depends on how they were written.
+        .max_poll_records(if number == LEAVER { 1 } else { 100 })
         .rebalance_listener(Listener(number, telling));
     Ok(builder.build().await?)
 }
 
-/// Reads until it is closed; the leaver until it has read something.
+/// Reads until it is closed; the leaver no more than it reads before it leaves.
 async fn read(mut consumer: Consumer, number: usize, telling: mpsc::UnboundedSender<Told>) {
+    let mut seen = 0;
     let outcome = loop {
         match consumer.poll().await {
             Ok(None) => break Ok(()),
             Err(error) => break Err(Failure::from(error)),
             Ok(Some(records)) => {
                 let stored = consumer.store_records(&records);
+                seen += records.len();
                 let _ = telling.send(Told::Read(number, records));
                 match stored {
-                    Ok(()) if number == LEAVER => break Ok(()),
+                    Ok(()) if number == LEAVER && seen >= BEFORE_LEAVING => break Ok(()),
                     Ok(()) => {}
                     Err(error) => break Err(Failure::from(error)),
                 }

@@ -23,7 +23,7 @@ check: ## format, lints, the repository's own rules, unit tests; needs nothing i
 
 test: peers check deny c python node ## everything that judges a change: `check`, then Kafka's own programs as judges
 	rm -rf target/ottla-test-data
-	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --workspace --no-fail-fast 2>&1 | tee target/test.log || { tests/failed target/test.log; exit 1; }
 	SCHEDULES=20000 $(CARGO) test --package ottla-simulation --profile checked --test schedules
 
 sim: ## the simulated room of consumers and their coordinator: tells what happens in one SEED, or runs SCHEDULES from SEED on

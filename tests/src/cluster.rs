@@ -43,7 +43,7 @@ impl ApacheCluster {
         for (place, proxy) in proxies.iter().enumerate() {
             let text = node_properties(place, &ports, proxy.port()) + &properties.join("\n");
             let data = Some(root.join((place + 1).to_string()));
-            let mut node = BrokerProcess::prepare(Kind::Apache, data, ports[3 * place], &text)?;
+            let mut node = BrokerProcess::prepare(Kind::Apache, data, ports[3 * place], &[], &text)?;
             node.set_heap("256m");
             proxy.connect_to(node.port());
             nodes.push(node);

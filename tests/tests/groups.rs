@@ -270,7 +270,7 @@ mod scenarios {
         let silent = stage
             .member("maps")
             .topics(["orders"])
-            .set("max.poll.interval.ms", 1500);
+            .set("max.poll.interval.ms", 6000);
         let mut silent = silent.build().await.unwrap();
         let mut seen = Vec::new();
         poll_until(&mut [&mut silent], &mut seen, |_, seen| seen.len() == 4).await;

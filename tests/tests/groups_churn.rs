@@ -53,7 +53,7 @@ fn churn(kind: Kind, way: Way, name: &str, seconds: u64) {
         (seconds, "member.count=8", "member.life.ms=6000")
     };
     let mut rng = Rng::announced(name);
-    let mut room = Room::start(kind, way, name, env!("CARGO_BIN_EXE_member"), PARTITIONS).unwrap();
+    let mut room = Room::start(kind, way, SESSION, name, env!("CARGO_BIN_EXE_member"), PARTITIONS).unwrap();
     room.write();
     let seed = format!("member.seed={}", rng.below(1 << 40));
     let crowd = [crowd, life, "member.work.ms=30", &seed];

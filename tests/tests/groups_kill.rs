@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ottla::{Consumer, TopicPartition};
 use ottla_tests::groups::history::What;
-use ottla_tests::groups::room::{Room, SESSION, TOPIC, Way, committed};
+use ottla_tests::groups::room::{LONG_SESSION, Room, SESSION, TOPIC, Way, committed};
 use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::librdkafka::Librdkafka;
 use ottla_tests::peer::ours::runtime;
@@ -46,7 +46,7 @@ fn members_of_the_consumer_protocol_killed_at_random_moments_skip_nothing() {
 fn kill_members(way: Way, name: &str, is_static: bool, kills: usize) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut rng = Rng::announced(name);
-    let mut room = Room::start(Kind::Ottla, way, name, MEMBER, PARTITIONS).unwrap();
+    let mut room = Room::start(Kind::Ottla, way, SESSION, name, MEMBER, PARTITIONS).unwrap();
     room.write();
     let start = |room: &Room, place: usize, life: usize| {
         let mut more = vec![
@@ -97,7 +97,7 @@ fn a_group_of_the_consumer_protocol_goes_on_without_a_rebalance_when_its_coordin
 fn kill_broker(way: Way, name: &str, kills: usize) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut rng = Rng::announced(name);
-    let mut room = Room::start(Kind::Ottla, way, name, MEMBER, PARTITIONS).unwrap();
+    let mut room = Room::start(Kind::Ottla, way, LONG_SESSION, name, MEMBER, PARTITIONS).unwrap();
     room.write();
     let members = room.join("member", &["member.count=3", "member.work.ms=20"]).unwrap();
     room.await_shared(3).unwrap();
@@ -232,7 +232,7 @@ fn a_member_that_stood_still_overwrites_nothing_on_apache_kafka() {
 
 fn zombie(kind: Kind, way: Way, name: &str) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut room = Room::start(kind, way, name, MEMBER, PARTITIONS).unwrap();
+    let mut room = Room::start(kind, way, SESSION, name, MEMBER, PARTITIONS).unwrap();
     room.write();
     let zombie = room.join("zombie", &["member.work.ms=100"]).unwrap();
     room.await_shared(1).unwrap();

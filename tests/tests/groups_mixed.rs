@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use ottla_tests::groups::processes::Members;
-use ottla_tests::groups::room::{Room, Way};
+use ottla_tests::groups::room::{LONG_SESSION, Room, Way};
 use ottla_tests::peer::broker_process::Kind;
 use ottla_tests::peer::java::jars;
 use ottla_tests::peer::program::python;
@@ -81,7 +81,7 @@ fn java(room: &Room) -> Members {
 
 fn share(kind: Kind, way: Way, name: &str) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut room = Room::start(kind, way, name, env!("CARGO_BIN_EXE_member"), PARTITIONS).unwrap();
+    let mut room = Room::start(kind, way, LONG_SESSION, name, env!("CARGO_BIN_EXE_member"), PARTITIONS).unwrap();
     room.write();
     let java = java(&room);
     let ottla = room.join("ottla", &["member.count=2"]).unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ottla::{Admin, Consumer, ConsumerBuilder, ConsumerEvent, NewTopic, Producer, Record, TopicPartition};
-use ottla_tests::groups::room::{BROKER, Way};
+use ottla_tests::groups::room::{LONG_SESSION, Way, broker_properties};
 use ottla_tests::peer::broker_process::{BrokerProcess, Kind};
 use ottla_tests::peer::ours::runtime;
 
@@ -24,7 +24,9 @@ struct Room {
 impl Room {
     async fn start(kind: Kind, name: &str) -> Room {
         // A client that asks for the deleted topic would create it.
-        let properties = [&BROKER[..], &["auto.create.topics.enable=false"]].concat();
+        let properties = broker_properties(LONG_SESSION);
+        let own = properties.iter().map(String::as_str);
+        let properties: Vec<&str> = own.chain(["auto.create.topics.enable=false"]).collect();
         let broker = BrokerProcess::start(kind, name, &properties).unwrap();
         let bootstrap = broker.bootstrap();
         Room {
@@ -57,7 +59,7 @@ impl Room {
             .set("metadata.max.age.ms", 300)
             .set("auto.commit.interval.ms", 3_600_000)
             .topics([TOPIC]);
-        for (key, value) in way.config() {
+        for (key, value) in way.config(LONG_SESSION) {
             builder = builder.set(key, value);
         }
         builder
@@ -219,11 +221,7 @@ fn a_static_member_that_comes_back_in_time_disturbs_nobody_on_apache_kafka() {
 async fn come_back(kind: Kind, way: Way, name: &str) {
     let room = Room::start(kind, name).await;
     room.create(4).await;
-    let member = |id: &str| room.member(way).group_instance_id(id).set("session.timeout.ms", 30_000);
-    let member = |id: &str| match way {
-        Way::Consumer => room.member(way).group_instance_id(id),
-        _ => member(id),
-    };
+    let member = |id: &str| room.member(way).group_instance_id(id);
     let (mut read, mut events) = (vec![], vec![]);
     let mut stays = member("stays").build().await.unwrap();
     poll_until(&mut stays, &mut read, &mut events, |known, _| {

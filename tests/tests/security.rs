@@ -249,7 +249,7 @@ fn most_authentications(log: &str) -> usize {
 
 #[test]
 fn clients_authenticate_again_in_time_and_lose_nothing() {
-    let mut broker = SecuredBroker::start(Kind::Ottla, "security-again", &["connections.max.reauth.ms=2000"]).unwrap();
+    let mut broker = SecuredBroker::start(Kind::Ottla, "security-again", &["connections.max.reauth.ms=10000"]).unwrap();
     broker.process().kill();
     broker
         .process()
@@ -282,12 +282,12 @@ fn clients_authenticate_again_in_time_and_lose_nothing() {
     let before = broker.log().len();
     JAVA.secured(&access)
         .unwrap()
-        .produce_slowly(&bootstrap, "from-java", 700, 100)
+        .produce_slowly(&bootstrap, "from-java", 2500, 100)
         .unwrap();
     let log = broker.log();
     assert!(most_authentications(&log[before..]) >= 3, "{}", &log[before..]);
     assert!(!log.contains("did not authenticate again"), "{log}");
-    assert_eq!(LIBRDKAFKA.end_offset(&plain, "from-java", 0).unwrap(), 700);
+    assert_eq!(LIBRDKAFKA.end_offset(&plain, "from-java", 0).unwrap(), 2500);
 }
 
 #[test]

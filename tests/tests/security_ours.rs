@@ -216,8 +216,8 @@ fn a_listener_of_another_kind_is_guessed() {
 /// A session of Apache Kafka that is not renewed in time ends with the next request.
 #[test]
 fn no_record_is_lost_or_doubled_when_sessions_end() {
-    const LIFETIME: Duration = Duration::from_secs(2);
-    let lines = ["connections.max.reauth.ms=2000"];
+    const LIFETIME: Duration = Duration::from_secs(10);
+    let lines = ["connections.max.reauth.ms=10000"];
     let apache = SecuredBroker::start(Kind::Apache, "security-sessions", &lines).unwrap();
     ours::runtime().unwrap().block_on(async {
         let access = apache.access("SASL_SSL", Some("SCRAM-SHA-512"));

@@ -20,21 +20,27 @@ pub const GROUP: &str = "crowd";
 /// The name of the topic.
 pub const TOPIC: &str = "numbers";
 
-/// What a member hears nothing for until it is taken for dead.
+/// What a member hears nothing for until it is taken for dead, where members die.
 pub const SESSION: Duration = Duration::from_secs(3);
 
-/// Properties of the broker: dead members are noticed within seconds, and heartbeats come often.
-pub const BROKER: [&str; 9] = [
-    "group.initial.rebalance.delay.ms=0",
-    "group.min.session.timeout.ms=1000",
-    "group.consumer.min.session.timeout.ms=3000",
-    "group.consumer.session.timeout.ms=3000",
-    "group.consumer.min.heartbeat.interval.ms=300",
-    "group.consumer.heartbeat.interval.ms=300",
-    "group.consumer.assignment.interval.ms=0",
-    "offsets.topic.num.partitions=1",
-    "offsets.topic.replication.factor=1",
-];
+/// The same where none may: longer than a machine stands still.
+pub const LONG_SESSION: Duration = Duration::from_secs(30);
+
+/// Properties of the broker: members are dead after `session`, and heartbeats come often.
+pub fn broker_properties(session: Duration) -> Vec<String> {
+    let own = [
+        "group.initial.rebalance.delay.ms=0",
+        "group.min.session.timeout.ms=1000",
+        "group.consumer.min.session.timeout.ms=3000",
+        "group.consumer.min.heartbeat.interval.ms=300",
+        "group.consumer.heartbeat.interval.ms=300",
+        "group.consumer.assignment.interval.ms=0",
+        "offsets.topic.num.partitions=1",
+        "offsets.topic.replication.factor=1",
+    ];
+    let session = format!("group.consumer.session.timeout.ms={}", session.as_millis());
+    own.map(str::to_owned).into_iter().chain([session]).collect()
+}
 
 /// How members of the group find together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +54,18 @@ pub enum Way {
 }
 
 impl Way {
-    /// Keys for Ottla and librdkafka, which have the same.
-    pub fn config(self) -> Vec<(&'static str, &'static str)> {
+    /// Keys for Ottla and librdkafka, which have the same. The consumer protocol has its `session` from the broker.
+    pub fn config(self, session: Duration) -> Vec<(&'static str, String)> {
         let strategy = match self {
             Way::Range => "range",
             Way::CooperativeSticky => "cooperative-sticky",
-            Way::Consumer => return vec![("group.protocol", "consumer")],
+            Way::Consumer => return vec![("group.protocol", "consumer".to_owned())],
         };
         vec![
-            ("group.protocol", "classic"),
-            ("partition.assignment.strategy", strategy),
-            ("session.timeout.ms", "3000"),
-            ("heartbeat.interval.ms", "300"),
+            ("group.protocol", "classic".to_owned()),
+            ("partition.assignment.strategy", strategy.to_owned()),
+            ("session.timeout.ms", session.as_millis().to_string()),
+            ("heartbeat.interval.ms", "300".to_owned()),
         ]
     }
 }
@@ -73,23 +79,35 @@ pub struct Room {
     /// Writes to the topic.
     pub writer: OurWriter,
     way: Way,
+    session: Duration,
     member: PathBuf,
     partitions: i32,
 }
 
 impl Room {
-    /// Starts a broker with an empty topic. `member` is the program of Ottla's members.
+    /// Starts a broker with an empty topic, and a group whose members are dead after `session`. `member` is the program
+    /// of Ottla's members.
     ///
     /// # Errors
     /// When the broker does not start.
-    pub fn start(kind: Kind, way: Way, name: &str, member: &str, partitions: i32) -> Result<Room, Failure> {
-        let broker = BrokerProcess::start(kind, name, &BROKER)?;
+    pub fn start(
+        kind: Kind,
+        way: Way,
+        session: Duration,
+        name: &str,
+        member: &str,
+        partitions: i32,
+    ) -> Result<Room, Failure> {
+        let properties = broker_properties(session);
+        let properties: Vec<&str> = properties.iter().map(String::as_str).collect();
+        let broker = BrokerProcess::start(kind, name, &properties)?;
         Librdkafka::start()?.create_topic(&broker.bootstrap(), TOPIC, partitions)?;
         Ok(Room {
             broker,
             book: Book::default(),
             writer: OurWriter::new()?,
             way,
+            session,
             member: Path::new(member).to_path_buf(),
             partitions,
         })
@@ -102,15 +120,15 @@ impl Room {
 
     /// What every member is configured with, Ottla's and librdkafka's.
     pub fn config(&self) -> Vec<String> {
-        let bootstrap = self.broker.bootstrap();
+        let between_polls = self.session + Duration::from_secs(2);
         let own = [
-            ("bootstrap.servers", &*bootstrap),
-            ("group.id", GROUP),
-            ("auto.offset.reset", "earliest"),
-            ("auto.commit.interval.ms", "500"),
-            ("max.poll.interval.ms", "5000"),
+            ("bootstrap.servers", self.broker.bootstrap()),
+            ("group.id", GROUP.to_owned()),
+            ("auto.offset.reset", "earliest".to_owned()),
+            ("auto.commit.interval.ms", "500".to_owned()),
+            ("max.poll.interval.ms", between_polls.as_millis().to_string()),
         ];
-        let pairs = own.into_iter().chain(self.way.config());
+        let pairs = own.into_iter().chain(self.way.config(self.session));
         pairs.map(|(key, value)| format!("{key}={value}")).collect()
     }
 
@@ -152,7 +170,8 @@ impl Room {
         self.book.wait("all is read", |book| book.read(ends.len()) == ends)
     }
 
-    /// Waits until the partitions are shared by `members` members, each partition by one of them.
+    /// Waits until the partitions are shared by `members` members, each partition by one of them, and as evenly as
+    /// they can be: every assignor here does that, and what is uneven is on its way.
     ///
     /// # Errors
     /// When they are not within two minutes.
@@ -162,7 +181,9 @@ impl Room {
             let owned = book.owned();
             let mut partitions: Vec<i32> = owned.values().flatten().copied().collect();
             partitions.sort_unstable();
-            owned.len() == members && partitions == all
+            let counts = owned.values().map(|partitions| partitions.len());
+            let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
+            owned.len() == members && partitions == all && most - least <= 1
         })
     }
 

@@ -27,6 +27,8 @@ pub enum Kind {
 pub struct BrokerProcess {
     kind: Kind,
     port: u16,
+    /// What it listens on besides.
+    other_ports: Vec<u16>,
     dir: PathBuf,
     process: Option<Child>,
     /// Ends Ottla's broker with the test, also one in a static, which is never dropped. Apache's driver sees to itself.
@@ -92,17 +94,23 @@ impl BrokerProcess {
         for line in properties {
             text.push_str(&format!("{line}\n"));
         }
-        let mut broker = BrokerProcess::prepare(kind, data, port, &text)?;
+        let mut broker = BrokerProcess::prepare(kind, data, port, &[], &text)?;
         broker.restart()?;
         Ok(broker)
     }
 
-    /// A broker that is not started yet. It will listen for clients on `port`; `properties` are its whole
-    /// server.properties but `log.dirs`.
+    /// A broker that is not started yet. It will listen for clients on `port`, and on `other_ports` if it has several
+    /// listeners; `properties` are its whole server.properties but `log.dirs`.
     ///
     /// # Errors
     /// When its folder cannot be made.
-    pub fn prepare(kind: Kind, data: Option<PathBuf>, port: u16, properties: &str) -> Result<BrokerProcess, Failure> {
+    pub fn prepare(
+        kind: Kind,
+        data: Option<PathBuf>,
+        port: u16,
+        other_ports: &[u16],
+        properties: &str,
+    ) -> Result<BrokerProcess, Failure> {
         let io = |error: std::io::Error| format!("{kind:?} does not start: {error}");
         let home = tempfile::tempdir().map_err(io)?;
         let dir = data.unwrap_or_else(|| home.path().join("data"));
@@ -111,6 +119,7 @@ impl BrokerProcess {
         Ok(BrokerProcess {
             kind,
             port,
+            other_ports: other_ports.to_vec(),
             dir,
             process: None,
             watcher: None,
@@ -175,18 +184,21 @@ impl BrokerProcess {
         Ok(())
     }
 
-    /// The second half: waits until the broker accepts connections.
+    /// The second half: waits until the broker accepts connections on each of its ports. Apache Kafka opens them one
+    /// after the other, in no order.
     ///
     /// # Errors
     /// When it ends, or does not within a minute; with its log.
     pub fn await_port(&mut self) -> Result<(), Failure> {
         let (kind, start) = (self.kind, Instant::now());
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let ended = self.exited();
-            if ended.is_some() || start.elapsed() > Duration::from_secs(60) {
-                return Err(format!("{kind:?} does not start ({ended:?}): {}", self.log()));
+        for port in std::iter::once(self.port).chain(self.other_ports.clone()) {
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                let ended = self.exited();
+                if ended.is_some() || start.elapsed() > Duration::from_secs(60) {
+                    return Err(format!("{kind:?} does not start ({ended:?}): {}", self.log()));
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
-            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }

@@ -76,7 +76,8 @@ impl SecuredBroker {
             text.push_str(&format!("{line}\n"));
         }
         let data = (kind == Kind::Ottla).then(|| place::data_dir(name));
-        let mut process = BrokerProcess::prepare(kind, data, ports["PLAINTEXT"], &text)?;
+        let all = &free[..LISTENERS.len()];
+        let mut process = BrokerProcess::prepare(kind, data, ports["PLAINTEXT"], all, &text)?;
         process.restart()?;
         Ok(SecuredBroker {
             process,

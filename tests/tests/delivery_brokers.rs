@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_protocol::ApiKey;
 use ottla_tests::cluster::ApacheCluster;
@@ -23,6 +23,8 @@ use ottla_tests::rng::Rng;
 
 const PARTITIONS: i32 = 3;
 const NODES: [i32; 3] = [1, 2, 3];
+/// For a fault that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 const REQUEST_TIMEOUT_MS: u64 = 1000;
 const PATIENT: [(&str, &str); 1] = [("request.timeout.ms", "1000")];
 /// Records fail: how certainly they are said not to be written is judged.
@@ -164,21 +166,36 @@ fn pause_all_until_given_up(cluster: &mut ApacheCluster, writer: &OurWriter) {
 /// The wire to a leader is cut inside a request or an answer, or an answer is lost.
 fn break_the_wire(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     let partition = rng.below(PARTITIONS as u64) as i32;
-    let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
-    let proxy = cluster.proxy(leader);
-    let before = proxy.counts().faults();
     let (side, action) = match rng.below(3) {
         0 => (Side::Request, Action::CutAfter(rng.index(400))),
         1 => (Side::Response, Action::CutAfter(rng.index(80))),
         _ => (Side::Response, Action::Drop),
     };
-    proxy.arm(Rule {
-        api: ApiKey::Produce,
-        side,
-        after: rng.below(20),
-        action,
-    });
-    proxy.wait("the fault", |counts| counts.faults() > before).unwrap();
+    let (after, end) = (rng.below(20), Instant::now() + PATIENCE);
+    loop {
+        let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
+        let proxy = cluster.proxy(leader);
+        let before = proxy.counts().faults();
+        proxy.arm(Rule {
+            api: ApiKey::Produce,
+            side,
+            after,
+            action,
+        });
+        // Who has ceased to lead since we asked gets nothing that could be cut; the next look at the cluster tells.
+        let leads = || {
+            cluster
+                .leader(topic, partition, &NODES)
+                .is_ok_and(|(node, _)| node == leader)
+        };
+        while proxy.counts().faults() == before && leads() {
+            assert!(Instant::now() < end, "{side:?}, {action:?} does not happen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if proxy.disarm() == 0 {
+            return;
+        }
+    }
 }
 
 fn tell_and_expect_clean(what: &str, count: u64, verdict: &Verdict) {

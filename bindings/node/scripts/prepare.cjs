@@ -1,6 +1,7 @@
 'use strict'
 // Builds the native half with cargo: on `npm install` in this folder, and on `npm install <path of this folder>` from elsewhere.
-// Nobody who installs the published package runs this: it has no scripts. OTTLA_CARGO_PROFILE is a profile other than release.
+// Nobody who installs the published package runs this: it has no scripts. OTTLA_CARGO_PROFILE is a profile other than release,
+// OTTLA_CARGO_ARGUMENTS are more words for `cargo build`.
 
 const { execFileSync } = require('node:child_process')
 const { copyFileSync, existsSync, renameSync } = require('node:fs')
@@ -13,6 +14,7 @@ const here = join(__dirname, '..')
 function build (target) {
   const profile = process.env.OTTLA_CARGO_PROFILE || 'release'
   const words = ['build', '--profile', profile, '--locked', '--package', 'ottla-node', '--message-format=json-render-diagnostics']
+  words.push(...(process.env.OTTLA_CARGO_ARGUMENTS || '').split(' ').filter(Boolean))
   if (target) words.push('--target', target)
   const out = execFileSync('cargo', words, { cwd: here, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28, encoding: 'utf8' })
   const artifacts = out.split('\n').filter(Boolean).map(line => JSON.parse(line))

@@ -62,7 +62,7 @@ fn python(flavour: &str) -> Result<Command, Failure> {
 }
 
 fn c() -> Result<Command, Failure> {
-    built(place::repository().join("target/c/tests/scenario"))
+    built(place::repository().join("target/c-checked/tests/scenario"))
 }
 
 /// A program of this package, which cargo builds before the package's tests.

@@ -64,8 +64,8 @@ struct Arena {
     topics: AtomicUsize,
     /// Whether the broker is honest: then clients have all the time they need, and none of them has to give up.
     is_honest: AtomicBool,
-    /// Base offsets of batches that were told in place of the true ones. The CRC of a batch does not cover them, and a log
-    /// may have gaps, so that a client believes them.
+    /// Offsets that were told in place of the true ones: of the beginning of the log, and of a batch, whose CRC does not cover
+    /// it. A log may begin anywhere and have gaps, so that a client believes them.
     moved: Arc<Mutex<BTreeSet<i64>>>,
 }
 
@@ -401,15 +401,23 @@ async fn counts_and_lengths_that_lie_anywhere_in_an_answer_are_survived() {
     arena.close().await;
 }
 
-/// The base offset of the first batch in a Fetch answer, if it can be read.
+/// Where the log begins by what ListOffsets says, or the first batch by what Fetch says, if it can be read.
 fn first_offset(api: ApiKey, version: i16, answer: &[u8]) -> Option<i64> {
     let (_, at) = frame::decode_response_header(api, version, answer).ok()?;
-    if api != ApiKey::Fetch {
-        return None;
+    let mut body = Reader::new(&answer[at..]);
+    match api {
+        ApiKey::ListOffsets => {
+            let told = ListOffsetsResponse::decode(&mut body, version).ok()?;
+            let mut partitions = told.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.next().map(|part| part.offset)
+        }
+        ApiKey::Fetch => {
+            let told = FetchResponse::decode(&mut body, version).ok()?;
+            let mut partitions = told.responses.iter().flat_map(|topic| &topic.partitions);
+            partitions.find_map(|part| Some(RecordBatch::parse(part.records.as_slice()?).ok()?.0.base_offset()))
+        }
+        _ => None,
     }
-    let fetched = FetchResponse::decode(&mut Reader::new(&answer[at..]), version).ok()?;
-    let mut partitions = fetched.responses.iter().flat_map(|topic| &topic.partitions);
-    partitions.find_map(|part| Some(RecordBatch::parse(part.records.as_slice()?).ok()?.0.base_offset()))
 }
 
 /// A client obeys a throttle time, if only for a minute; that is asked elsewhere, in virtual time.

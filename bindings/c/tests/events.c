@@ -303,7 +303,7 @@ static void faults(ottla_cluster *cluster) {
     OK(ottla_producer_send(producer, &record, &error));
     ottla_counts counts = OTTLA_COUNTS_INIT;
     OK(ottla_producer_flush(producer, 30000, &counts, &error));
-    CHECK(counts.delivered == 0 && counts.failed + counts.unknown == 1);
+    CHECK(counts.delivered == 0 && counts.failed + counts.unknown <= 1); /* it may have failed before the call */
     uint64_t failures = 0;
     ottla_error *first = NULL;
     OK(ottla_producer_failures(producer, &failures, &first, &error));

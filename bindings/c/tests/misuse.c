@@ -177,7 +177,11 @@ static void other_sizes(ottla_producer *producer) {
     counts.struct_size = offsetof(ottla_counts, pending);
     counts.pending = 4711;
     OK(ottla_producer_flush(producer, 30000, &counts, &error));
-    CHECK(counts.delivered == 2 && counts.pending == 4711 && counts.struct_size == offsetof(ottla_counts, pending));
+    CHECK(counts.delivered <= 2); /* one may have been delivered before the call */
+    CHECK(counts.pending == 4711 && counts.struct_size == offsetof(ottla_counts, pending));
+    OK(ottla_producer_close(producer, 30000, &counts, &error));
+    CHECK(counts.delivered == 3); /* and the one before the fork */
+    CHECK(counts.pending == 4711 && counts.struct_size == offsetof(ottla_counts, pending));
 }
 
 static void closed(ottla_producer *producer, ottla_consumer *consumer) {
@@ -185,8 +189,7 @@ static void closed(ottla_producer *producer, ottla_consumer *consumer) {
     ottla_record record = OTTLA_RECORD_INIT;
     record.topic = "misuse";
     OK(ottla_producer_close(producer, 30000, &counts, &error));
-    CHECK(counts.delivered == 3);
-    OK(ottla_producer_close(producer, 30000, &counts, &error));
+    CHECK(counts.delivered == 3 && counts.pending == 0);
     FAILS(OTTLA_ERROR_CLOSED, "closed", ottla_producer_send(producer, &record, &error));
     ottla_report reports[8] = {OTTLA_REPORT_INIT};
     size_t count = 0;

@@ -4,7 +4,9 @@
 static const char *topic = "gpsraw";
 
 static void produce(ottla_cluster *cluster) {
-    ottla_producer *producer = producer_with(config_of(cluster));
+    ottla_config *config = config_of(cluster);
+    set(config, "linger.ms", "10000"); /* flush counts what is still to be delivered when it is called: all four */
+    ottla_producer *producer = producer_with(config);
     OK(ottla_producer_connected(producer, 30000, &error));
     int opaques[4];
 

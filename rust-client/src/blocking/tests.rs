@@ -107,12 +107,12 @@ fn a_blocking_call_in_an_async_task_is_an_error_and_no_panic() {
     let producer = broker.producer(&[("linger.ms", "100000")]);
     let held = producer.send(Record::to("tasks").value("1")).unwrap();
     let servers = broker.servers.clone();
-    let attempt = move || {
+    let attempt = move |new: &str| {
         let kinds = [
             Producer::builder().bootstrap_servers(&servers).build().map(drop),
             Consumer::builder().bootstrap_servers(&servers).build().map(drop),
             Admin::builder().bootstrap_servers(&servers).build().map(drop),
-            producer.send(Record::to("a-new-topic").value("1")).map(drop),
+            producer.send(Record::to(new).value("1")).map(drop),
             producer.flush().map(drop),
             held.wait().map(drop),
             held.wait_timeout(PATIENCE).unwrap().map(drop),
@@ -121,9 +121,9 @@ fn a_blocking_call_in_an_async_task_is_an_error_and_no_panic() {
         producer.send(Record::to("tasks").value("2")).unwrap();
         kinds.map(|result| result.unwrap_err().kind())
     };
-    let of_root = broker.runtime.block_on(async { attempt() });
+    let of_root = broker.runtime.block_on(async { attempt("a-new-topic") });
     assert_eq!(of_root, [ErrorKind::Runtime; 7]);
-    let of_worker = broker.runtime.spawn(async move { attempt() });
+    let of_worker = broker.runtime.spawn(async move { attempt("another-new-topic") });
     assert_eq!(broker.runtime.block_on(of_worker).unwrap(), [ErrorKind::Runtime; 7]);
 }
 

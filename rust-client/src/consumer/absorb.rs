@@ -315,7 +315,7 @@ pub(super) struct Run {
 /// Reads the headers of all whole batches.
 ///
 /// # Errors
-/// The first batch is malformed. If a later one is, the run ends before it: what is good is handed over first, and
+/// The first batch is malformed, or at no offset that a log has. If a later one is, the run ends before it: what is good is handed over first, and
 /// the next fetch begins with the bad one.
 pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
     let mut run = Run {
@@ -325,6 +325,17 @@ pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
     };
     for batch in RecordBatches::new(records) {
         match batch {
+            // Taken for read already, it would be passed over in silence.
+            Ok(batch) if batch.base_offset() < 0 => {
+                let error = RecordError::InvalidOffsets {
+                    base_offset: batch.base_offset(),
+                    last_offset_delta: batch.last_offset_delta(),
+                };
+                if run.bytes == 0 {
+                    return Err(error);
+                }
+                break;
+            }
             Ok(batch) => {
                 run.bytes += batch.size();
                 run.next_offset = run.next_offset.max(batch.next_offset());

@@ -127,8 +127,8 @@ fn begin(shared: &Shared, group: &Group, mode: LeaveMode, deadline: Instant, att
             });
         }
     }
-    if !attended {
-        // Nobody comes to take them.
+    if !attended || group.by_events {
+        // Nobody comes to take them: who takes events has let go by closing, and acknowledges nothing any more.
         state.forsake();
     }
     state.membership.handle_leave(mode, shared.client.now());

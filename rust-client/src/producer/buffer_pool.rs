@@ -55,7 +55,7 @@ impl BufferPool {
 
     /// Whether somebody waits for room.
     pub fn is_short(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// The room that a batch takes whose first record needs `bytes`.
@@ -71,10 +71,12 @@ impl BufferPool {
     }
 
     /// A buffer with room for `room` bytes, after waiting for it in line. `None` once the pool is closed, or if the
-    /// whole budget is smaller. Cancel-safe.
-    pub async fn take(&self, room: usize) -> Option<Vec<u8>> {
+    /// whole budget is smaller. Cancel-safe. `hurry` is for waking those whose work gives room: it is called when
+    /// [`is_short`](BufferPool::is_short) tells them so, and not before, or they would go back to sleep.
+    pub async fn take(&self, room: usize, hurry: impl FnOnce()) -> Option<Vec<u8>> {
         let room = u32::try_from(room).ok().filter(|room| *room as usize <= self.total)?;
         let _waiting = Waiting::new(&self.waiting);
+        hurry();
         let permits = self.budget.acquire_many(room).await.ok()?;
         permits.forget();
         Some(self.buffer(room as usize))
@@ -120,7 +122,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::SeqCst);
         Waiting(count)
     }
 }
@@ -202,7 +204,7 @@ mod tests {
         let first = pool.try_take(100).unwrap();
         let waiting = tokio::spawn({
             let pool = pool.clone();
-            async move { pool.take(100).await }
+            async move { pool.take(100, || {}).await }
         });
         while !pool.is_short() {
             tokio::task::yield_now().await;
@@ -213,15 +215,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_to_hurry_is_told_when_it_can_be_seen_why() {
+        let pool = pool(100, 100);
+        let first = pool.try_take(100).unwrap();
+        let mut seen = false;
+        let hurry = || {
+            seen = pool.is_short();
+            pool.give_back(first, 100);
+        };
+        assert!(pool.take(100, hurry).await.is_some());
+        assert!(seen && !pool.is_short());
+    }
+
+    #[tokio::test]
     async fn a_wish_beyond_the_whole_budget_is_refused_at_once() {
-        assert!(pool(100, 10).take(101).await.is_none());
+        assert!(pool(100, 10).take(101, || {}).await.is_none());
     }
 
     #[tokio::test]
     async fn closing_ends_the_waiting() {
         let pool = pool(100, 100);
         let _all = pool.try_take(100).unwrap();
-        let take = pool.take(50);
+        let take = pool.take(50, || {});
         tokio::pin!(take);
         tokio::select! {
             biased;

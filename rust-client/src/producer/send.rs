@@ -134,10 +134,10 @@ async fn wait_and_append<C: Claim>(
             Err(Stop::UnknownPartition(partition)) => wait_for_partition(shared, &queues, partition, deadline).await?,
             Err(Stop::NeedsRoom { room }) => {
                 give_back(shared, &mut buffer);
-                // Open batches hold room: those who send must not let them linger now.
-                shared.wake_senders();
                 let wait = shared.watch.waits_for_room(shared, room);
-                let taken = tokio::time::timeout_at(deadline, shared.pool.take(room)).await;
+                // Open batches hold room: those who send must not let them linger now.
+                let take = shared.pool.take(room, || shared.wake_senders());
+                let taken = tokio::time::timeout_at(deadline, take).await;
                 shared.watch.waited_for_room(&wait, taken.is_err());
                 match taken {
                     Ok(Some(vec)) => buffer = Some((vec, room)),
@@ -160,10 +160,10 @@ pub(super) async fn room(shared: &Arc<Shared>) -> Result<()> {
     if shared.pool.available() >= room {
         return Ok(());
     }
-    // As for a record that waits: open batches hold room, and must not linger now.
-    shared.wake_senders();
     let deadline = Instant::now() + shared.config.max_block;
-    match tokio::time::timeout_at(deadline, shared.pool.take(room)).await {
+    // As for a record that waits: open batches hold room, and must not linger now.
+    let take = shared.pool.take(room, || shared.wake_senders());
+    match tokio::time::timeout_at(deadline, take).await {
         Ok(Some(buffer)) => {
             shared.pool.give_back(buffer, room);
             Ok(())

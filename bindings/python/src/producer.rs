@@ -40,10 +40,13 @@ impl Shared {
     /// Takes what the core has gathered to where it belongs.
     fn gather(&self) {
         let mut due = self.receipts.settle(|| self.core.take_reports().unwrap_or_default());
+        // Locked before the core has let go of them: who looks in between would find them nowhere.
+        let mut unclaimed = self.lock_unclaimed();
         if let Ok(Some(new)) = self.core.take_unclaimed() {
             due |= self.on_error;
-            merge(&mut self.lock_unclaimed(), new);
+            merge(&mut unclaimed, new);
         }
+        drop(unclaimed);
         if due {
             process::ring();
         }

@@ -76,7 +76,9 @@ def test_a_commit_that_nobody_waits_for_and_a_partition_that_stands_still_are_to
 
         def told(kind: str, of: str | None = None) -> ottla.ConsumerEvent:
             def wanted(event: ottla.ConsumerEvent) -> bool:
-                return event.kind == kind and (of is None or event.partitions == [(of, 0)])
+                # One that stands still before its position is known is told as well.
+                known = event.progress is None or event.progress.position is not None
+                return event.kind == kind and known and (of is None or event.partitions == [(of, 0)])
 
             while not (found := [event for event in events if wanted(event)]):
                 consumer.poll(0.05)
@@ -176,10 +178,12 @@ def test_two_members_share_and_one_takes_over_when_the_other_closes(servers: str
     while not (len(one.assignment()) == len(two.assignment()) == 2):
         one.poll(timeout=0.05)
         two.poll(timeout=0.05)
+    two.poll(timeout=0)  # what is assigned is told by a poll
     assert set(one.assignment()).isdisjoint(two.assignment())
     assert two.close().finished
     while len(one.assignment()) < 4:
         one.poll(timeout=0.05)
+    one.poll(timeout=0)
     one.close()
     assert told[0][:2] == ("one", "assigned") and len(told[0][2]) == 4
     assert ("one", "revoked") in [entry[:2] for entry in told]
@@ -229,6 +233,7 @@ def test_an_exception_of_a_callback_is_that_of_the_poll_and_the_rebalance_goes_o
     while len(one.assignment()) != 4:
         with contextlib.suppress(LookupError):
             one.poll(timeout=0.05)
+    one.poll(timeout=0)  # what is assigned is told by a poll, and what was not told is not given up
     with pytest.raises(LookupError):
         one.close()
     assert one.closed
@@ -410,6 +415,30 @@ def test_on_a_loop_callbacks_may_be_coroutines_and_commit(servers: str, group: s
                     assert await two.position(of) == 10
         assert told[0] == "assigned" and told[-1] == "revoked"
         assert loops == {asyncio.get_running_loop()}
+
+    run(main())
+
+
+def test_on_a_loop_a_callback_comes_to_its_end_however_late_the_poll_is(servers: str, group: str, filled: str) -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def on_revoked(consumer: ottla.aio.Consumer, partitions: list[TopicPartition]) -> None:
+        begun.append(len(partitions))
+        await asyncio.sleep(0.2)  # longer than the poll may take
+        await consumer.commit({of: 10 for of in partitions})
+        ended.append(len(partitions))
+
+    async def main() -> None:
+        async with aio_member(servers, group, filled, on_revoked=on_revoked, enable_auto_commit=False) as one:
+            await anext(one)
+            async with aio_member(servers, group, filled) as two:
+                while len(await two.assignment()) != 2:
+                    await one.poll(timeout=0.05)
+                    await two.poll(timeout=0.05)
+                assert begun == ended == [4]  # all, since `range` is eager
+                for of in await two.assignment():
+                    assert await two.position(of) == 10
 
     run(main())
 

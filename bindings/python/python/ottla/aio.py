@@ -21,7 +21,7 @@ import inspect
 import select
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -122,6 +122,19 @@ def _watch(bridge: _native.Bridge, loop: asyncio.AbstractEventLoop) -> None:
             except RuntimeError:
                 return  # the loop is closed
             turn.wait()
+
+
+async def _within(deadline: float | None, waiting: Coroutine[Any, Any, None]) -> bool:
+    """Whether that ended before `deadline`, in the time of the loop."""
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            await waiting
+    except builtins.TimeoutError:
+        if not limit.expired():
+            raise
+        return False
+    return True
 
 
 class Producer(_OnLoop, _native.AsyncProducer):
@@ -314,24 +327,19 @@ class Consumer(_OnLoop, _native.Consumer):
 
     async def poll(self, timeout: float | None = None, max_records: int | None = None) -> _native.Batch:
         """As `ottla.Consumer.poll`."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ready()
-                self._bridge.check()
-                while True:
-                    batch = self._poll_nowait(max_records)
-                    if batch is None:
-                        return _native.Batch()
-                    if isinstance(batch, tuple):
-                        await self._handle(batch)
-                        continue
-                    if len(batch) > 0:
-                        return batch
-                    await self._something()
-        except builtins.TimeoutError as late:
-            if isinstance(late, KafkaError):
-                raise
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        if not self._is_ready and not await _within(deadline, self._ready()):
             return _native.Batch()
+        self._bridge.check()
+        while True:
+            batch = self._poll_nowait(max_records)
+            if batch is None:
+                return _native.Batch()
+            if isinstance(batch, tuple):
+                # However late it is: a callback that commits what is given up must come to its end.
+                await self._handle(batch)
+            elif len(batch) > 0 or not await _within(deadline, self._something()):
+                return batch
 
     async def batches(
         self, max_records: int | None = None, timeout: float | None = None

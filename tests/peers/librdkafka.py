@@ -58,6 +58,8 @@ def produce(request):
         "partitioner": "murmur2_random",  # the one that agrees with Java's on records with a key
         "acks": "all",
         "linger.ms": 20,
+        # Without idempotence what is tried again may otherwise come behind its successors.
+        "max.in.flight": 1,
         **QUIET,
         **request.get("config", {}),
     })

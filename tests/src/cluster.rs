@@ -199,10 +199,19 @@ impl ApacheCluster {
         let args = [
             "--bootstrap-server", &bootstrap, "--election-type", "preferred", "--topic", topic, "--partition", &partition_text,
         ];
-        self.tools
-            .run("org.apache.kafka.tools.LeaderElectionCommand", &args, b"")?
-            .success()?;
-        self.await_leader(topic, partition, &[to]).map(drop)
+        // A replica that has just fallen behind cannot be elected, until it has caught up.
+        let start = Instant::now();
+        loop {
+            let ran = self
+                .tools
+                .run("org.apache.kafka.tools.LeaderElectionCommand", &args, b"")?
+                .success();
+            match ran {
+                Ok(_) => return self.await_leader(topic, partition, &[to]).map(drop),
+                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     fn wait(&self, what: &str, mut happened: impl FnMut(&ApacheCluster) -> bool) -> Result<(), Failure> {

@@ -123,7 +123,7 @@ fn through(
 
 fn move_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     let partition = rng.below(PARTITIONS as u64) as i32;
-    let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
+    let leader = cluster.await_leader(topic, partition, &NODES).unwrap();
     let to = NODES[(leader as usize + rng.index(2)) % 3];
     assert_ne!(to, leader);
     cluster.move_leader(topic, partition, to).unwrap();
@@ -131,7 +131,7 @@ fn move_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
 
 fn kill_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     let partition = rng.below(PARTITIONS as u64) as i32;
-    let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
+    let leader = cluster.await_leader(topic, partition, &NODES).unwrap();
     cluster.node(leader).kill();
     let others: Vec<i32> = NODES.into_iter().filter(|node| *node != leader).collect();
     cluster.await_leader(topic, partition, &others).unwrap();
@@ -140,7 +140,7 @@ fn kill_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
 
 fn pause_a_leader(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     let partition = rng.below(PARTITIONS as u64) as i32;
-    let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
+    let leader = cluster.await_leader(topic, partition, &NODES).unwrap();
     cluster.node(leader).pause().unwrap();
     let others: Vec<i32> = NODES.into_iter().filter(|node| *node != leader).collect();
     if rng.below(2) == 0 {
@@ -173,7 +173,7 @@ fn break_the_wire(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     };
     let (after, end) = (rng.below(20), Instant::now() + PATIENCE);
     loop {
-        let (leader, _) = cluster.leader(topic, partition, &NODES).unwrap();
+        let leader = cluster.await_leader(topic, partition, &NODES).unwrap();
         let proxy = cluster.proxy(leader);
         let before = proxy.counts().faults();
         proxy.arm(Rule {

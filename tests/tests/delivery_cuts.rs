@@ -91,7 +91,7 @@ fn cut_everywhere(kind: Kind, name: &str, properties: &[(&str, &str)]) -> Verdic
             }
         }
     }
-    assert_eq!(stage.proxy.counts().cut, cuts);
+    stage.proxy.wait("the last cut", |counts| counts.cut == cuts).unwrap();
     let verdict = writer.end().unwrap();
     tell(&format!("{kind:?}: {name}, frames of {sizes:?} bytes"), cuts, &verdict);
     verdict

@@ -216,8 +216,8 @@ fn a_listener_of_another_kind_is_guessed() {
 /// A session of Apache Kafka that is not renewed in time ends with the next request.
 #[test]
 fn no_record_is_lost_or_doubled_when_sessions_end() {
-    const LIFETIME: Duration = Duration::from_secs(10);
-    let lines = ["connections.max.reauth.ms=10000"];
+    const LIFETIME: Duration = Duration::from_secs(20);
+    let lines = ["connections.max.reauth.ms=20000"];
     let apache = SecuredBroker::start(Kind::Apache, "security-sessions", &lines).unwrap();
     ours::runtime().unwrap().block_on(async {
         let access = apache.access("SASL_SSL", Some("SCRAM-SHA-512"));
@@ -237,7 +237,7 @@ fn no_record_is_lost_or_doubled_when_sessions_end() {
             .unwrap();
         let begin = Instant::now();
         let (mut sent, mut deliveries, mut read) = (0_u64, Vec::new(), 0_u64);
-        while begin.elapsed() < 4 * LIFETIME {
+        while begin.elapsed() < 5 * LIFETIME / 2 {
             for _ in 0..20 {
                 deliveries.push(
                     producer

@@ -186,8 +186,8 @@ static void tells_what_nobody_waits_for(ottla_cluster *cluster) {
     OK(ottla_consumer_commit_async(one, &error));
     while (ears.commit_failed == 0) poll_once(one, 50);
     /* Where a fetch fails again and again nothing moves. */
-    ottla_consumer *two = member(cluster, "g5", "stalled.partition.timeout.ms", "200");
     OK(ottla_cluster_fault(cluster, "api=Fetch error_before=6", &error));
+    ottla_consumer *two = member(cluster, "g5", "stalled.partition.timeout.ms", "200");
     OK(ottla_consumer_set_event_cb(two, listen, &ears, &error));
     while (ears.stalled < 2) poll_once(two, 50);
     OK(ottla_cluster_clear_faults(cluster, &error));

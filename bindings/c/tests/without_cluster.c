@@ -23,7 +23,7 @@ int main(void) {
     CHECK(ottla_producer_new(config, &producer, &error) == OTTLA_OK);
     CHECK(ottla_config_free(config) == OTTLA_OK);
 
-    CHECK(ottla_producer_connected(producer, 200, &error) != OTTLA_OK);
+    CHECK(ottla_producer_connected(producer, 30000, &error) != OTTLA_OK);
     CHECK(strstr(ottla_error_text(error), "127.0.0.1:1") != NULL);
     ottla_error_free(error), error = NULL;
 

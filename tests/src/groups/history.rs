@@ -279,7 +279,10 @@ fn ownerships(lines: &[&Line], verdict: &mut Verdict) -> BTreeMap<i32, Vec<Owner
                 }
             }
             What::Revoked(partitions) => end(&mut all, line, Some(partitions), End::Open, in_order(member)),
-            What::Lost(partitions) => end(&mut all, line, Some(partitions), End::Open, End::Bereft),
+            What::Lost(partitions) => {
+                end(&mut all, line, Some(partitions), End::Open, End::Bereft);
+                let_go_too_late(&mut all, member, partitions);
+            }
             What::Leaving => end(&mut all, line, None, End::Open, End::Closing),
             What::Killed => {
                 end(&mut all, line, None, End::Open, End::Bereft);
@@ -312,6 +315,20 @@ fn ownerships(lines: &[&Line], verdict: &mut Verdict) -> BTreeMap<i32, Vec<Owner
     let bereft = |owned: &&Ownership| owned.how == End::Bereft;
     verdict.bereft = all.values().flatten().filter(bereft).count();
     all
+}
+
+/// What a member had just let go of when it learned that it was lost long ago. A client that has let go of a partition in
+/// time does not call it lost.
+fn let_go_too_late(all: &mut BTreeMap<i32, Vec<Ownership>>, member: &str, partitions: &[i32]) {
+    for partition in partitions {
+        let mine = |owned: &&mut Ownership| owned.member == member;
+        let last = all
+            .get_mut(partition)
+            .and_then(|owned| owned.iter_mut().rev().find(mine));
+        if let Some(last) = last.filter(|last| last.how == End::InOrder) {
+            last.how = End::Bereft;
+        }
+    }
 }
 
 /// Ends the member's ownerships that stand at `from`, of `partitions` or of all.
@@ -460,6 +477,8 @@ mod tests {
         assert_eq!(both.two_owners, 1);
         let excused = verdict("1 a assigned 0\n2 b assigned 0\n3 a lost 0", 0);
         assert_eq!(excused.two_owners, 0);
+        let awoken = verdict("1 a assigned 0\n2 b assigned 0\n3 a revoked 0\n4 a lost 0", 0);
+        assert_eq!(awoken.two_owners, 0);
         let back = verdict("2 a committed 1 0 9\n4 b committed 3 0 8", 0);
         assert_eq!(back.went_back, 1);
         let crossing = verdict("2 a committed 1 0 9\n4 b committed 1 0 8", 0);

@@ -57,8 +57,8 @@ long: peers ## the long proofs: 50 kills, ten minutes of churn for each kind of 
 	$(CARGO) test --package ottla-client-state --test seeded_bugs -- --ignored --nocapture
 	SCHEDULES=1000000 SUMMARY=$(CURDIR)/target/room.md $(CARGO) test --package ottla-simulation --profile checked --test schedules
 	SUMMARY=$(CURDIR)/target/room-bugs.md $(CARGO) test --package ottla-simulation --profile checked --test seeded_bugs -- --ignored --nocapture
-	for round in {1..20}; do $(CARGO) test --quiet --package ottla-protocol --package ottla-client-state --package ottla-broker-state; done
-	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test hostile --test hostile_broker --test groups_churn --test groups_kill --test tools_data -- --nocapture
+	for round in {1..20}; do $(CARGO) test --quiet --package ottla-protocol --package ottla-client-state --package ottla-broker-state; $(CARGO) test --quiet --package ottla-broker --package ottla --lib; done
+	OTTLA_LONG=1 $(CARGO) test --package ottla-tests --test kill --test delivery_cuts --test delivery_brokers --test fuzz_smoke --test hostile --test hostile_broker --test groups_churn --test groups_kill --test partitioners --test recovery --test tools_data -- --nocapture
 	protocol/fuzz/run
 
 interop: peers ## the table: producer x consumer x broker x codec

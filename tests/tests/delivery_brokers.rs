@@ -173,6 +173,7 @@ fn break_the_wire(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
     };
     let (after, end) = (rng.below(20), Instant::now() + PATIENCE);
     loop {
+        assert!(Instant::now() < end, "{side:?}, {action:?} does not happen");
         let leader = cluster.await_leader(topic, partition, &NODES).unwrap();
         let proxy = cluster.proxy(leader);
         let before = proxy.counts().faults();
@@ -185,7 +186,7 @@ fn break_the_wire(cluster: &mut ApacheCluster, topic: &str, rng: &mut Rng) {
         // Who has ceased to lead since we asked gets nothing that could be cut; the next look at the cluster tells.
         let leads = || {
             cluster
-                .leader(topic, partition, &NODES)
+                .leader(topic, partition, &[leader])
                 .is_ok_and(|(node, _)| node == leader)
         };
         while proxy.counts().faults() == before && leads() {

@@ -165,7 +165,10 @@ impl Arena {
     async fn consume(&self) -> Result<(), Error> {
         let mut consumer = self.consumer().await?;
         let mut result = Ok(());
-        for _ in 0..3 {
+        // What an honest broker has must come; who waits for this ends it.
+        let mut tries = 0;
+        while tries < 3 || self.is_honest.load(Ordering::SeqCst) {
+            tries += 1;
             match consumer.poll_timeout(Duration::from_secs(3)).await {
                 Ok(Some(records)) if records.iter().count() > 0 => {
                     let first = records.iter().next().map(|record| record.offset());

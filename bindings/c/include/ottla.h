@@ -89,7 +89,7 @@ typedef enum {
     OTTLA_EVENT_ASSIGNED = 0,
     /**
      * These partitions are given up: nothing of them is handed over any more. They go to other members when the callback has
-     * returned.
+     * returned, or the consumer is closed meanwhile.
      */
     OTTLA_EVENT_REVOKED = 1,
     /**

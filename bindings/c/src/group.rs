@@ -21,7 +21,7 @@ pub enum ottla_event_kind {
     /// These partitions are assigned now, and nothing of them was handed over yet; there may be none.
     OTTLA_EVENT_ASSIGNED = 0,
     /// These partitions are given up: nothing of them is handed over any more. They go to other members when the callback has
-    /// returned.
+    /// returned, or the consumer is closed meanwhile.
     OTTLA_EVENT_REVOKED = 1,
     /// These partitions belong to others already; `error` says why, and so does a poll that follows.
     OTTLA_EVENT_LOST = 2,

@@ -315,8 +315,8 @@ pub(super) struct Run {
 /// Reads the headers of all whole batches.
 ///
 /// # Errors
-/// The first batch is malformed, or at no offset that a log has. If a later one is, the run ends before it: what is good is handed over first, and
-/// the next fetch begins with the bad one.
+/// The first batch is malformed, or at no offset that a log has. If a later one is, the run ends before it: what is good
+/// is handed over first, and the next fetch begins with the bad one.
 pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
     let mut run = Run {
         bytes: 0,
@@ -346,4 +346,22 @@ pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
         }
     }
     Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Batch;
+
+    #[test]
+    fn a_batch_before_the_beginning_of_the_log_is_refused_and_not_passed_over() {
+        let (before, after) = (Batch::new(-1, 2).bytes(), Batch::new(5, 2).bytes());
+        let refused = RecordError::InvalidOffsets {
+            base_offset: -1,
+            last_offset_delta: 1,
+        };
+        assert_eq!(measure(&[&before[..], &after].concat()).err(), Some(refused));
+        let run = measure(&[&after[..], &before, &after].concat()).unwrap();
+        assert_eq!((run.bytes, run.next_offset), (after.len(), 7));
+    }
 }

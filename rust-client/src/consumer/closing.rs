@@ -58,7 +58,9 @@ impl Consumer {
     }
 
     /// As [`Consumer::close_with`], for a consumer that several hands share: whoever else polls it is told that it is
-    /// closed. A second call has nothing left to commit.
+    /// closed. A second call has nothing left to commit. Who takes events
+    /// ([`rebalance_events`](super::ConsumerBuilder::rebalance_events)) has let go of all partitions by calling this, those
+    /// of a revocation that is not acknowledged yet included.
     pub async fn finish(&self, deadline: Duration, mode: LeaveMode) -> ConsumerClosed {
         let shared = &self.shared;
         shared.closed.send_replace(true);

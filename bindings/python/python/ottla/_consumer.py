@@ -42,8 +42,9 @@ class Consumer(_native.Consumer):
     In a group a record is processed when the next one is asked for: a loop whose body raises does not count its record. What
     is processed is committed by itself (`enable_auto_commit`, the default), before partitions go to another member, and by
     `close`. `on_assigned(consumer, partitions)`, `on_revoked` and `on_lost` (by default `on_revoked`) are called within the
-    application's own calls, never elsewhere; partitions go to others when `on_revoked` has returned. `on_event(consumer,
-    event)` hears of the rest. That the membership was lost is a `FencedError` of one call as well.
+    application's own calls, never elsewhere; partitions go to others when `on_revoked` has returned, or the consumer is
+    closed meanwhile. `on_event(consumer, event)` hears of the rest. That the membership was lost is a `FencedError` of one
+    call as well.
 
     Calls may come from several threads; `close` wakes whoever waits.
     """

@@ -350,7 +350,7 @@ impl Admin {
                 let offset = offsets.get(&partition)?.clone();
                 Some((partition, offset))
             });
-            let answers = commit(&self.client, &committer, &chosen.collect()).await?;
+            let answers = commit(&self.client, &committer, &chosen.collect(), &BTreeMap::new()).await?;
             let told = answers.into_iter().map(|(partition, answer)| {
                 let answer = answer.map_err(|error| with_members(error, group));
                 (partition, answer)

@@ -16,7 +16,7 @@ use ottla_client_state::TopicPartition;
 use ottla_client_state::backoff::Backoff;
 use ottla_client_state::commit::{Choice, Chosen, OffsetAndMetadata};
 use ottla_client_state::membership::Generation;
-use ottla_protocol::ErrorCode;
+use ottla_protocol::{ErrorCode, Uuid};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -371,6 +371,7 @@ async fn run(shared: &Arc<Shared>, group: &Group, job: &CommitJob) -> Result<BTr
     let config = &shared.config.client;
     let mut backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms, rand::random());
     let mut attempts = Attempts {
+        ids: ids_of(shared, &job.offsets),
         open: job.offsets.clone(),
         done: BTreeMap::new(),
         refusal: None,
@@ -401,6 +402,13 @@ async fn run(shared: &Arc<Shared>, group: &Group, job: &CommitJob) -> Result<BTr
     }
 }
 
+/// The ids of the topics of these offsets, as far as they are known.
+fn ids_of(shared: &Shared, offsets: &Choice) -> BTreeMap<Arc<str>, Uuid> {
+    let fetching = shared.lock();
+    let id_of = |topic: &Arc<str>| Some((topic.clone(), *fetching.topic_ids.get(topic)?));
+    offsets.keys().filter_map(|partition| id_of(&partition.topic)).collect()
+}
+
 /// When a commit is given up; closing may end it earlier.
 fn limit(group: &Group, job: &CommitJob) -> Instant {
     let closing = group.lock().closing.map(|closing| closing.deadline);
@@ -409,6 +417,9 @@ fn limit(group: &Group, job: &CommitJob) -> Instant {
 
 /// The story of one commit.
 struct Attempts {
+    /// Of the topics of all these partitions, when the commit began. One that is deleted and created anew meanwhile does not
+    /// get the offsets of the one before.
+    ids: BTreeMap<Arc<str>, Uuid>,
     open: Choice,
     done: BTreeMap<TopicPartition, i64>,
     /// The first error that will stay.
@@ -435,7 +446,7 @@ impl Attempts {
             .iter()
             .map(|(partition, chosen)| (partition.clone(), chosen.offset.clone()))
             .collect();
-        let answers = match commit(&shared.client, &committer, &offsets).await {
+        let answers = match commit(&shared.client, &committer, &offsets, &self.ids).await {
             Ok(answers) => answers,
             Err(error) if error.retriable() || error.kind() == ErrorKind::Protocol => return Some(error),
             Err(error) => {
@@ -473,22 +484,25 @@ impl Attempts {
         trouble
     }
 
-    /// What is not ours under the same assignment is not sent.
+    /// What is not ours under the same assignment is not sent, nor what is of a topic that another one has replaced.
     fn drop_gone(&mut self, shared: &Shared, state: &GroupState) {
-        if !state.is_member() {
-            return;
-        }
         let fetching = shared.lock();
-        let stays = |partition: &TopicPartition, assignment: Option<u64>| {
-            assignment.is_some() && fetching.subscription.assignment_of(partition) == assignment
+        let is_ours = |partition: &TopicPartition, assignment: Option<u64>| {
+            !state.is_member() || (assignment.is_some() && fetching.subscription.assignment_of(partition) == assignment)
+        };
+        let ids = &self.ids;
+        let is_same = |topic: &Arc<str>| {
+            ids.get(topic)
+                .is_none_or(|id| fetching.topic_ids.get(topic) == Some(id))
         };
         self.open.retain(|partition, chosen| {
-            let stays = stays(partition, chosen.assignment);
-            if !stays {
-                self.refusal
-                    .get_or_insert_with(|| gone(partition, chosen.offset.offset));
-            }
-            stays
+            let flaw = match is_same(&partition.topic) {
+                false => replaced(partition, chosen.offset.offset),
+                true if is_ours(partition, chosen.assignment) => return true,
+                true => gone(partition, chosen.offset.offset),
+            };
+            self.refusal.get_or_insert(flaw);
+            false
         });
     }
 
@@ -505,6 +519,12 @@ impl Attempts {
             _ => error.retriable(),
         }
     }
+}
+
+/// The error of an offset of a topic that is not there any more, though its name is.
+fn replaced(partition: &TopicPartition, offset: i64) -> Error {
+    let text = format!("offset {offset} of {partition} is not committed: the topic was deleted and created anew");
+    Error::new(ErrorKind::UnknownTopic, text).with_partition(partition, Some(offset))
 }
 
 /// What a commit was told may say that the membership is over.

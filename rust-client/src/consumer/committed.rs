@@ -73,7 +73,8 @@ pub(crate) fn moves_coordinator(code: i16) -> bool {
     )
 }
 
-/// Stores offsets, asking once.
+/// Stores offsets, asking once. `ids` are those of the topics whose records the offsets are of, where the caller knows them: a
+/// topic that took the name of a deleted one must not get them.
 ///
 /// # Errors
 /// The coordinator did not answer. [`Error::persisted`] says whether it may have acted all the same.
@@ -81,13 +82,15 @@ pub(crate) async fn commit(
     client: &Client,
     committer: &Committer,
     offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
+    ids: &BTreeMap<Arc<str>, Uuid>,
 ) -> Result<CommitAnswers> {
     let snapshot = client.metadata();
+    let id_of = |topic: &str| ids.get(topic).copied().or_else(|| known_id(&snapshot, topic));
     let mut topics: BTreeMap<&Arc<str>, Vec<(&TopicPartition, &OffsetAndMetadata)>> = BTreeMap::new();
     for (partition, offset) in offsets {
         topics.entry(&partition.topic).or_default().push((partition, offset));
     }
-    let cap = cap_for(topics.keys().copied(), &snapshot);
+    let cap = cap_for(topics.keys().copied(), id_of);
     let build = |version: i16| OffsetCommitRequest {
         group_id: &committer.group_id,
         generation_id_or_member_epoch: committer.generation,
@@ -97,7 +100,7 @@ pub(crate) async fn commit(
             .iter()
             .map(|(topic, offsets)| OffsetCommitRequestTopic {
                 name: if version < CAP { topic } else { "" },
-                topic_id: id_from(CAP, version, topic, &snapshot),
+                topic_id: id_from(CAP, version, topic, id_of),
                 partitions: offsets
                     .iter()
                     .map(|(partition, offset)| committed(partition, offset))
@@ -114,7 +117,7 @@ pub(crate) async fn commit(
     let response = frame.decode()?;
     let mut answers = CommitAnswers::new();
     for topic in &response.topics {
-        let name = name_from(frame.version(), topic.name, topic.topic_id, &topics, &snapshot);
+        let name = name_from(frame.version(), topic.name, topic.topic_id, &topics, id_of);
         for answer in &topic.partitions {
             let Some(partition) = name
                 .clone()
@@ -232,7 +235,7 @@ async fn ask_committed(
     let wanted = topics.unwrap_or(&none);
     // Who asks for all topics may not know the names of their ids.
     let cap = match topics {
-        Some(topics) => cap_for(topics.keys().copied(), &snapshot),
+        Some(topics) => cap_for(topics.keys().copied(), |topic| known_id(&snapshot, topic)),
         None => CAP - 1,
     };
     let build = |version: i16| {
@@ -304,7 +307,8 @@ fn read_committed_offsets(
         }
     }
     for topic in grouped.iter().flat_map(|answer| &answer.topics) {
-        let Some(name) = name_from(version, topic.name, topic.topic_id, wanted, snapshot) else {
+        let id_of = |topic: &str| known_id(snapshot, topic);
+        let Some(name) = name_from(version, topic.name, topic.topic_id, wanted, id_of) else {
             continue;
         };
         for answer in &topic.partitions {
@@ -335,7 +339,7 @@ fn fetch_group<'a>(
         topics: topics.map(|topics| {
             let topic = |(topic, indexes): (&&'a Arc<str>, &Vec<i32>)| OffsetFetchRequestTopics {
                 name: if version < CAP { topic } else { "" },
-                topic_id: id_from(CAP, version, topic, snapshot),
+                topic_id: id_from(CAP, version, topic, |topic| known_id(snapshot, topic)),
                 partition_indexes: indexes.clone(),
             };
             topics.iter().map(topic).collect()
@@ -376,14 +380,23 @@ fn take_in(answers: &mut CommittedAnswers, group: &str, partition: TopicPartitio
 }
 
 /// The newest version to use: the one with topic ids only if all ids are known.
-fn cap_for<'t>(mut topics: impl Iterator<Item = &'t Arc<str>>, snapshot: &ClusterSnapshot) -> i16 {
-    let known = |topic: &Arc<str>| snapshot.topic(topic).is_some_and(|topic| topic.id != Uuid::ZERO);
-    if topics.all(known) { CAP } else { CAP - 1 }
+fn cap_for<'t>(mut topics: impl Iterator<Item = &'t Arc<str>>, id_of: impl Fn(&str) -> Option<Uuid>) -> i16 {
+    if topics.all(|topic| id_of(topic).is_some()) {
+        CAP
+    } else {
+        CAP - 1
+    }
 }
 
-fn id_from(from: i16, version: i16, topic: &str, snapshot: &ClusterSnapshot) -> Uuid {
-    match snapshot.topic(topic) {
-        Some(topic) if version >= from => topic.id,
+/// The id of a topic, if it has one and is there as of the last look.
+fn known_id(snapshot: &ClusterSnapshot, topic: &str) -> Option<Uuid> {
+    let known = snapshot.topic(topic).map(|topic| topic.id);
+    known.filter(|id| *id != Uuid::ZERO)
+}
+
+fn id_from(from: i16, version: i16, topic: &str, id_of: impl Fn(&str) -> Option<Uuid>) -> Uuid {
+    match id_of(topic) {
+        Some(id) if version >= from => id,
         _ => Uuid::ZERO,
     }
 }
@@ -394,11 +407,11 @@ fn name_from<V>(
     name: &str,
     id: Uuid,
     asked: &BTreeMap<&Arc<str>, V>,
-    snapshot: &ClusterSnapshot,
+    id_of: impl Fn(&str) -> Option<Uuid>,
 ) -> Option<Arc<str>> {
     if version < CAP {
         return Some(name.into());
     }
-    let topic = |topic: &&&Arc<str>| snapshot.topic(topic).is_some_and(|known| known.id == id);
+    let topic = |topic: &&&Arc<str>| id_of(topic) == Some(id);
     asked.keys().find(topic).map(|topic| (**topic).clone())
 }

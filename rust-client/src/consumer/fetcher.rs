@@ -58,8 +58,8 @@ pub(super) struct State {
     fetchers: HashSet<i32>,
     /// Replicas nearby that a leader has pointed to (KIP-392), and until when that holds.
     pub preferred: HashMap<TopicPartition, (i32, Time)>,
-    /// The ids under which topics were last seen.
-    topic_ids: HashMap<Arc<str>, Uuid>,
+    /// The ids under which topics were last seen: those of the records that were handed over.
+    pub topic_ids: HashMap<Arc<str>, Uuid>,
     /// Topics and partitions of which the application was told that they do not exist.
     reported: HashSet<TopicPartition>,
     /// Partitions without a place of which the application was told.
@@ -242,7 +242,7 @@ fn absorb_metadata(shared: &Arc<Shared>) {
         for partition in concerned {
             state.handed.remove(partition);
             if let Some(group) = &mut group {
-                group.stored.forget(partition);
+                group.forget_offsets(partition);
             }
         }
     }

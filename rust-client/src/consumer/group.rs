@@ -17,7 +17,7 @@ use ottla_protocol::ErrorCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::commits::CommitJob;
+use super::commits::{CommitJob, Purpose};
 use super::committed::Committer;
 use super::fetcher::{Shared, State};
 use super::pattern::TopicPattern;
@@ -125,6 +125,19 @@ impl GroupState {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+
+    /// The topic was created anew: what was processed of this partition is nobody's. What the application itself asked for
+    /// is left, to be answered.
+    pub fn forget_offsets(&mut self, partition: &TopicPartition) {
+        self.stored.forget(partition);
+        let own = self
+            .jobs
+            .iter_mut()
+            .filter(|job| !matches!(job.purpose, Purpose::Application(_)));
+        for job in own {
+            job.offsets.remove(partition);
+        }
     }
 
     /// The application is gone: nothing waits for it any more. What nobody said to be processed is not committed.

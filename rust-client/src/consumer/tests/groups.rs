@@ -1,6 +1,7 @@
 //! A member of a group against a coordinator that follows a script.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -383,6 +384,64 @@ async fn a_topic_of_the_subscription_that_may_not_be_read_is_told_once_and_the_o
     let [error] = &errors[..] else { panic!("{errors:?}") };
     assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
     assert!(error.to_string().contains("\"secret\""), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_processed_of_a_topic_is_committed_for_it_alone_whatever_has_its_name_now() {
+    const GONE: u8 = 1;
+    const ANEW: u8 = 2;
+    let (state, script) = (Arc::new(AtomicU8::new(0)), Shared::default());
+    script.lock().unwrap().assigned = vec![0];
+    let (now, told) = (state.clone(), script.clone());
+    let named = Arc::new(Mutex::new(Vec::new()));
+    let names = named.clone();
+    let broker = FakeBroker::start(move |asked: &Asked<'_>| match asked.api {
+        ApiKey::Metadata => {
+            let mut answer = crate::tests::metadata(asked.port);
+            match now.load(Ordering::SeqCst) {
+                GONE => {
+                    answer.topics[0].error_code = ErrorCode::UnknownTopicOrPartition.code();
+                    answer.topics[0].partitions.clear();
+                }
+                ANEW => answer.topics[0].topic_id.0[0] ^= 1,
+                _ => {}
+            }
+            asked.answer(&answer)
+        }
+        ApiKey::OffsetCommit => {
+            let request: OffsetCommitRequest<'_> = asked.request();
+            let told_as = request
+                .topics
+                .iter()
+                .map(|topic| (topic.name.to_owned(), topic.topic_id));
+            names.lock().unwrap().extend(told_as);
+            answer(&told, asked)
+        }
+        _ => answer(&told, asked),
+    })
+    .await;
+    let builder = member(&broker).set("metadata.max.age.ms", 20);
+    let mut consumer = builder.set("enable.auto.commit", false).build().await.unwrap();
+    assert_eq!(poll(&mut consumer).await.unwrap(), [0]);
+    assert_eq!(poll(&mut consumer).await.unwrap(), [1]);
+    state.store(GONE, Ordering::SeqCst);
+    until("the topic is gone", || {
+        consumer.shared.client.metadata().topic("orders").is_none()
+    })
+    .await;
+    consumer.commit().await.unwrap();
+    // The coordinator does not know it any more, and another one is there before it is asked again.
+    script.lock().unwrap().commits = vec![ErrorCode::UnknownTopicId.code(); 10_000];
+    let (refused, ()) = tokio::join!(consumer.commit(), async {
+        let asked = broker.count(ApiKey::OffsetCommit);
+        until("it is asked", || broker.count(ApiKey::OffsetCommit) > asked).await;
+        state.store(ANEW, Ordering::SeqCst);
+    });
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::UnknownTopic, "{refused}");
+    assert!(refused.to_string().contains("created anew"), "{refused}");
+    let named = named.lock().unwrap();
+    assert!(named.iter().all(|told| *told == (String::new(), TOPIC_ID)), "{named:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

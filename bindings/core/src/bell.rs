@@ -2,8 +2,8 @@
 //!
 //! In: rings from any thread. Out: [`Bell::wait`] returns, and once somebody has asked for the descriptor it is readable from
 //! the first ring until it is silenced. However often it rings, one read silences it, and while it rings a further ring costs
-//! one atomic operation. In the child of a fork it is deaf: the descriptor is the parent's as well. As long as nobody watches, nothing is written and nothing read: on Linux a ring then costs a system
-//! call only if somebody waits.
+//! one atomic operation. In the child of a fork it is deaf: the descriptor is the parent's as well. As long as nobody watches,
+//! nothing is written and nothing read: on Linux a ring then costs a system call only if somebody waits.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

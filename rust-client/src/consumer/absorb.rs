@@ -13,7 +13,7 @@ use ottla_client_state::metadata::{Leader, Node};
 use ottla_client_state::subscription::{Brought, FetchTarget};
 use ottla_protocol::messages::FetchResponse;
 use ottla_protocol::messages::fetch_response::{NodeEndpoint, PartitionData};
-use ottla_protocol::records::{RecordBatches, RecordError};
+use ottla_protocol::records::{RecordBatch, RecordBatches, RecordError};
 use ottla_protocol::{ErrorCode, Uuid};
 
 use super::decode::CompletedFetch;
@@ -312,6 +312,17 @@ pub(super) struct Run {
     last_epoch: i32,
 }
 
+/// Refuses a batch before the beginning of every log: taken for read already, it would be passed over in silence.
+fn of_a_log(batch: RecordBatch<'_>) -> Result<RecordBatch<'_>, RecordError> {
+    if batch.base_offset() < 0 {
+        return Err(RecordError::InvalidOffsets {
+            base_offset: batch.base_offset(),
+            last_offset_delta: batch.last_offset_delta(),
+        });
+    }
+    Ok(batch)
+}
+
 /// Reads the headers of all whole batches.
 ///
 /// # Errors
@@ -324,18 +335,7 @@ pub(super) fn measure(records: &[u8]) -> Result<Run, RecordError> {
         last_epoch: -1,
     };
     for batch in RecordBatches::new(records) {
-        match batch {
-            // Taken for read already, it would be passed over in silence.
-            Ok(batch) if batch.base_offset() < 0 => {
-                let error = RecordError::InvalidOffsets {
-                    base_offset: batch.base_offset(),
-                    last_offset_delta: batch.last_offset_delta(),
-                };
-                if run.bytes == 0 {
-                    return Err(error);
-                }
-                break;
-            }
+        match batch.and_then(of_a_log) {
             Ok(batch) => {
                 run.bytes += batch.size();
                 run.next_offset = run.next_offset.max(batch.next_offset());
